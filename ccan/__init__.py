@@ -1,0 +1,1 @@
+"""Cross-Correlated Attention Networks for person re-identification."""
