@@ -151,6 +151,12 @@ class ModelConfig(_Group):
             not self.ssa or self.global_branch,
             "ssa=True needs global_branch (SS1 is part of branch G); pass ssa=False",
         )
+        _require(
+            self.attention != "non_local"
+            or (self.cca_target == "part" and self.attention_values == "target"),
+            "attention='non_local' works on Q alone (Decision D18): cca_target must stay 'part' and "
+            f"attention_values 'target', got {self.cca_target!r} and {self.attention_values!r}",
+        )
         rows = self.image_height // STRIDE_I2
         _require(
             not self.local_branch or self.parts <= rows,
