@@ -52,10 +52,11 @@ def open_image(source: str | Path | BinaryIO) -> Image.Image:
         raise DatasetError(
             f"{name}: expected a readable image, got {error}; the file is damaged, cut off or not an image"
         ) from error
-    return _as_rgb(upright)
+    return to_rgb(upright)
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL image as 8-bit RGB; transparent pixels stand on white, 16- and 32-bit grey is stretched to 0…255."""
     if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: stretch to 8 bits
         values = np.asarray(image, dtype=np.float64)
         low, high = float(values.min()), float(values.max())
@@ -131,6 +132,10 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int, int]]):
         pixels = self._decode(index) if self.pixels is None else self.pixels[index]
         generator = np.random.default_rng([seed, epoch, place])
         return self.augment(pixels, epoch, generator), self.labels[index], index
+
+    def batches_in_epoch(self, data: DataConfig, seed: int, epoch: int) -> int:
+        """Number of batches of one epoch; it differs a little from epoch to epoch."""
+        return len(_EpochKeys(self.labels, data, seed, epoch))
 
     def batches(
         self, data: DataConfig, seed: int, epoch: int, pin_memory: bool = False

@@ -1,0 +1,196 @@
+"""An indexed dataset: descriptors of its query and gallery images with thumbnails, made once and kept on disk.
+
+An index belongs to one checkpoint and one list of images. Its folder is named by a hash of both, so another checkpoint
+or a changed image never meets an old index; a damaged index is made again, never trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ccan.data.loading import open_image
+from ccan.data.records import ReIDDataset, Sample
+from ccan.errors import DatasetError
+from ccan.evaluation.features import FeatureSet
+from ccan.files import atomic_path
+from ccan.predictor import Predictor
+
+FORMAT = 1
+THUMBNAIL_HEIGHT = 192
+"""Pixels; wide images are scaled by their height too."""
+SPLITS = ("query", "gallery")
+
+Progress = Callable[[int, int, str], None]
+"""Called with (images done, images in all, what is being done)."""
+
+
+def cache_folder() -> Path:
+    """Where indices and rendered worlds are kept: ``$CCAN_CACHE``, else the system's cache folder for this user."""
+    if "CCAN_CACHE" in os.environ:
+        return Path(os.environ["CCAN_CACHE"]).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ccan"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ccan"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ccan"
+
+
+@dataclass(frozen=True)
+class GalleryIndex:
+    """A dataset as one checkpoint sees it.
+
+    Attributes:
+        dataset: what was indexed.
+        query, gallery: descriptors, aligned with ``dataset.query`` and ``dataset.gallery``.
+        folder: the index on disk.
+    """
+
+    dataset: ReIDDataset
+    query: FeatureSet
+    gallery: FeatureSet
+    folder: Path
+
+    @property
+    def thumbnails(self) -> Path:
+        """Folder of the thumbnails; it holds nothing else."""
+        return self.folder / "thumbnails"
+
+    def thumbnail(self, split: str, row: int) -> Path:
+        """Thumbnail of one image, by its split and its row there."""
+        return self.thumbnails / thumbnail_name(split, row)
+
+
+def thumbnail_name(split: str, row: int) -> str:
+    """File name of a thumbnail: names of the user's files never become names of ours."""
+    return f"{split}-{row:06d}.jpg"
+
+
+def index_dataset(
+    predictor: Predictor,
+    dataset: ReIDDataset,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> GalleryIndex:
+    """The index of a dataset's query and gallery under a checkpoint: read from the cache, or made and kept there.
+
+    Args:
+        predictor: whose descriptors.
+        dataset: whose images.
+        cache: where indices are kept (`cache_folder`).
+        progress: told how far the work is.
+
+    Raises: DatasetError if query or gallery is empty or an image cannot be read.
+    """
+    for split in SPLITS:
+        if not getattr(dataset, split):
+            raise DatasetError(
+                f"{dataset.root}: expected {split} images to index, got none; "
+                "check the folder with the layout that the dataset should have"
+            )
+    folder = (cache or cache_folder()) / "indices" / _key(predictor, dataset)
+    found = _read(folder, dataset)
+    if found is None:
+        _make(folder, predictor, dataset, progress)
+        found = _read(folder, dataset)
+    if found is None:
+        raise DatasetError(f"the index at {folder} cannot be read back; is the disk sound?")
+    return found
+
+
+def _key(predictor: Predictor, dataset: ReIDDataset) -> str:
+    """Hash of everything that the index depends on."""
+    digest = hashlib.sha256(f"{FORMAT} {THUMBNAIL_HEIGHT}".encode())
+    digest.update(json.dumps(predictor.config.to_dict(), sort_keys=True).encode())
+    for name, value in sorted(predictor.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    for split in SPLITS:
+        for sample in getattr(dataset, split):
+            state = sample.path.stat()
+            line = f"{split} {sample.path} {sample.identity} {sample.camera}"
+            digest.update(f"{line} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def _read(folder: Path, dataset: ReIDDataset) -> GalleryIndex | None:
+    """The index in a folder, or None if there is none or it is damaged."""
+    try:
+        with safe_open(folder / "features.safetensors", framework="pt") as file:
+            features = {split: file.get_tensor(split) for split in SPLITS}
+        sets = {split: _feature_set(features[split], getattr(dataset, split)) for split in SPLITS}
+    except (OSError, SafetensorError, ValueError):
+        return None
+    pictures = {
+        thumbnail_name(split, row) for split in SPLITS for row in range(len(features[split]))
+    }
+    if not (folder / "thumbnails").is_dir() or pictures - set(os.listdir(folder / "thumbnails")):
+        return None
+    return GalleryIndex(dataset, sets["query"], sets["gallery"], folder)
+
+
+def _feature_set(features: torch.Tensor, samples: Sequence[Sample]) -> FeatureSet:
+    return FeatureSet(
+        features,
+        [sample.identity for sample in samples],
+        [sample.camera for sample in samples],
+        [str(sample.path) for sample in samples],
+    )
+
+
+def _make(
+    folder: Path, predictor: Predictor, dataset: ReIDDataset, progress: Progress | None
+) -> None:
+    """Build an index beside its place and move it there as a whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".index-", dir=folder.parent))
+    try:
+        (work / "thumbnails").mkdir()
+        total = sum(len(getattr(dataset, split)) for split in SPLITS)
+        done = 0
+        features: dict[str, torch.Tensor] = {}
+        for split in SPLITS:
+            samples = getattr(dataset, split)
+            _write_thumbnails(work / "thumbnails", split, samples)
+            report = _shifted(progress, done, total, f"embedding {split} images")
+            features[split] = predictor.features(samples, progress=report or False).features
+            done += len(samples)
+        with atomic_path(work / "features.safetensors") as temporary:
+            save_file({split: value.contiguous() for split, value in features.items()}, temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _shifted(
+    progress: Progress | None, done: int, total: int, doing: str
+) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda images, _: progress(done + images, total, doing)
+
+
+def _write_thumbnails(folder: Path, split: str, samples: Sequence[Sample]) -> None:
+    def write(row: int) -> None:
+        image = open_image(samples[row].path)
+        width = max(1, round(image.width * THUMBNAIL_HEIGHT / image.height))
+        small = image.resize((width, THUMBNAIL_HEIGHT), Image.Resampling.BICUBIC)
+        small.save(folder / thumbnail_name(split, row), quality=88)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, range(len(samples))))
