@@ -1,0 +1,21 @@
+"""A seeded world of synthetic pedestrians in Market-1501's layout. Needs NumPy, Pillow and tqdm, never torch.
+
+`people` who they are · `body` how they stand · `wardrobe` what they wear · `render` solids to pixels · `backdrop`,
+`occluders`, `scene` cameras and moments · `write` the world on disk · `sheet` a picture to look at.
+"""
+
+from ccan.data.synthetic.people import Citizen, Person, citizen
+from ccan.data.synthetic.world import Region, WorldConfig
+from ccan.data.synthetic.write import PALETTE, SPLITS, load_label_map, write_world
+
+__all__ = [
+    "PALETTE",
+    "SPLITS",
+    "Citizen",
+    "Person",
+    "Region",
+    "WorldConfig",
+    "citizen",
+    "load_label_map",
+    "write_world",
+]
