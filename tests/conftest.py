@@ -1,0 +1,75 @@
+"""What every test may rely on: where Chromium is, and that nothing is left out unseen.
+
+On a build server (CI is set) a test that would be skipped fails instead, unless it is marked ``gpu``: a suite that
+passes there has run everything that the machine can run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+ON_BUILD_SERVER = os.environ.get("CI", "").lower() not in ("", "0", "false")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM_FOLDERS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+
+
+def find_chromium() -> str | None:
+    """The browser named by $CHROMIUM, else the first on PATH or among the usual places; None if there is none."""
+    named = os.environ.get("CHROMIUM")
+    found = [named] if named else [shutil.which(name) for name in CHROMIUM_NAMES]
+    candidates = [path for path in (*found, *CHROMIUM_FOLDERS) if path and Path(path).is_file()]
+    return candidates[0] if candidates else None
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """A Chromium for browser tests. Without one the test is skipped, on a build server it fails."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip(
+            "no Chromium found: install chromium or google-chrome, or name one in $CHROMIUM "
+            "(docs/troubleshooting.md, “Browser tests”)"
+        )
+    return path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked gpu where torch sees no CUDA device."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device (run `make gpu` on a machine that has one)")
+
+
+LEFT_OUT = "left out on a build server, where everything must run"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failure on a build server, but for GPU tests and expected failures."""
+    report = yield
+    excused = item.get_closest_marker("gpu") is not None or hasattr(report, "wasxfail")
+    if ON_BUILD_SERVER and report.skipped and not excused:
+        report.outcome, report.longrepr = "failed", f"{LEFT_OUT}: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn a file of tests that skips itself into a failure on a build server."""
+    report = yield
+    if ON_BUILD_SERVER and report.skipped:
+        report.outcome, report.longrepr = "failed", f"{LEFT_OUT}: {report.longrepr}"
+    return report
