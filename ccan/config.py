@@ -98,9 +98,9 @@ class ModelConfig(_Group):
     """The network (section 3, Fig. 3). Every row of Table 6 and both ablation figures are one setting away."""
 
     embedding_dim: int = 1024
-    """d, width of each branch's embedding (paper: 1024; Fig. 4a varies it)."""
+    """d, width of each branch's embedding (paper: 1024; Fig. 4a varies it: Decision D15)."""
     parts: int = 4
-    """kp, number of horizontal strips and part streams (paper: 4; Fig. 4b varies it)."""
+    """kp, number of horizontal strips and part streams (paper: 4; Fig. 4b varies it: Decision D15)."""
     image_height: int = 256
     """Input height in pixels, a multiple of 32 (paper: 256)."""
     image_width: int = 128
