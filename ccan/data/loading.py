@@ -1,7 +1,7 @@
 """From files to batches: safe decoding, pixels kept in memory, batches that depend on (seed, epoch) alone.
 
-Each random draw of an epoch comes from a generator seeded by (seed, epoch, place in the epoch). So batches do not depend
-on the number of workers, and a resumed run sees exactly the batches of an uninterrupted one.
+Each random draw of an epoch comes from a generator seeded by (seed, epoch, place in the epoch). So batches do not
+depend on the number of workers, and a resumed run sees exactly the batches of an uninterrupted one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a re-identification dataset is, independent of how a folder spells it.
 
-Vocabulary (used everywhere): an *identity* is a person, a *camera* a view of the world. Identity -1 is junk and identity
-0 a distractor in Market-1501's convention; camera -1 means unknown.
+Vocabulary (used everywhere): an *identity* is a person, a *camera* a view of the world. Identity -1 is junk and
+identity 0 a distractor in Market-1501's convention; camera -1 means unknown.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ def paper(dataset: str = "market1501") -> Recipe:
     """
     recipe = Recipe(name="paper")
     if dataset.startswith("cuhk03"):
-        recipe = replace(
-            recipe, loss=LossConfig(margin=1.5), optim=OptimConfig(learning_rate=1e-3)
-        )
+        recipe = replace(recipe, loss=LossConfig(margin=1.5), optim=OptimConfig(learning_rate=1e-3))
     return recipe
 
 

@@ -60,7 +60,12 @@ class SlotGeometry:
         row, column = divmod(position, self.columns)
         tall = (self.bottom - self.top) / self.rows
         wide = self.image_width / self.columns
-        return column * wide, self.top + row * tall, (column + 1) * wide, self.top + (row + 1) * tall
+        return (
+            column * wide,
+            self.top + row * tall,
+            (column + 1) * wide,
+            self.top + (row + 1) * tall,
+        )
 
     def to_image(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Spread one value a position, (MN,) or (M, N), over the image: (H, W), NaN where the map does not reach."""
@@ -133,9 +138,7 @@ class SlotMaps:
 
     def _checked(self, position: int) -> int:
         if not 0 <= position < len(self.attention):
-            raise ShapeError(
-                f"position must lie in 0…{len(self.attention) - 1}, got {position}"
-            )
+            raise ShapeError(f"position must lie in 0…{len(self.attention) - 1}, got {position}")
         return position
 
 

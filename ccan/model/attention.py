@@ -1,7 +1,7 @@
 """Cross-correlated attention and its relatives (section 3.1–3.2, Fig. 1 and 2, Eq. 1–3).
 
-B images, C channels, M×N positions (MN of them), K = C/8 signature channels. φ = ReLU. Row i of a position matrix is one
-position of the flattened map.
+B images, C channels, M×N positions (MN of them), K = C/8 signature channels. φ = ReLU. Row i of a position matrix is
+one position of the flattened map.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ class NonLocalAttention(nn.Module):
     Raises: ConfigError if C is not divisible by 8 and no K is given; ShapeError for another number of channels.
     """
 
-    def __init__(
-        self, channels: int, reduced: int | None = None, init: Init = "symmetric"
-    ) -> None:
+    def __init__(self, channels: int, reduced: int | None = None, init: Init = "symmetric") -> None:
         super().__init__()
         if reduced is None and channels % 8:
             raise ConfigError(

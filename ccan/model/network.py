@@ -1,7 +1,7 @@
 """CCAN: a global branch, part streams, and attention between them (section 3.3, Fig. 3).
 
-`build_ccan` is the only place that knows all sizes; the modules receive built parts. Letters as in the paper: Z1, Z2 the
-input and output of I2 in the global branch, kp parts, d embedding channels.
+`build_ccan` is the only place that knows all sizes; the modules receive built parts. Letters as in the paper: Z1, Z2
+the input and output of I2 in the global branch, kp parts, d embedding channels.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def join_descriptor(global_embedding: Tensor | None, local_embedding: Tensor | N
 def build_ccan(config: ModelConfig, num_identities: int) -> CCAN:
     """Build the network with fresh weights (Decision D6 for the attention maps).
 
-    Randomness comes from PyTorch's global generator: call `torch.manual_seed` first, or build inside `torch.random.fork_rng`.
+    Randomness comes from PyTorch's global generator: call `torch.manual_seed` first.
     Raises: ConfigError if num_identities < 1.
     """
     if num_identities < 1:
@@ -239,7 +239,9 @@ def build_ccan(config: ModelConfig, num_identities: int) -> CCAN:
     )
 
 
-def _self_attention(config: ModelConfig, channels: int, rows: int, columns: int) -> NonLocalAttention:
+def _self_attention(
+    config: ModelConfig, channels: int, rows: int, columns: int
+) -> NonLocalAttention:
     reduced = max(1, channels // config.reduction)
     if config.attention == "non_local":
         return NonLocalAttention(channels, reduced, config.attention_init)

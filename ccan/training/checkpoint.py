@@ -1,7 +1,7 @@
 """Checkpoints as single safetensors files with a JSON header: written whole, read without running any code.
 
-A training checkpoint holds the weights (``model.*``) and Adam's state (``optimizer.*``); a model file holds weights only.
-The header's entry ``ccan`` holds the recipe and what else is needed to build the network again.
+A training checkpoint holds the weights (``model.*``) and Adam's state (``optimizer.*``); a model file holds weights
+only. The header's entry ``ccan`` holds the recipe and what else is needed to build the network again.
 """
 
 from __future__ import annotations
@@ -93,10 +93,7 @@ def resolve_checkpoint(name: str | Path) -> Path:
     for candidate in (BEST, LAST, MODEL):
         if (path / candidate).is_file():
             return path / candidate
-    if path.is_dir():
-        found = f"a folder without {BEST}, {LAST} or {MODEL}"
-    else:
-        found = "nothing there"
+    found = "a folder that holds none" if path.is_dir() else "nothing there"
     raise CheckpointError(
         f"expected a checkpoint at {path}: a .safetensors file, a run folder, or the word demo; got {found}"
     )
@@ -179,9 +176,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> tuple[CC
     return model.to(device).eval(), info
 
 
-def load_weights(
-    path: Path, model: CCAN, optimizer: torch.optim.Optimizer | None = None
-) -> None:
+def load_weights(path: Path, model: CCAN, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Copy a checkpoint's tensors into a model (and its optimiser). Raises: CheckpointError on any misfit."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,10 +1,10 @@
 """The run folder: what was asked for, where it ran, what was measured.
 
-    config.json        the recipe, the dataset and its fingerprint
-    environment.json   versions and device
-    metrics.jsonl      one line an epoch
-    events.*           TensorBoard, if it is installed
-    last.safetensors   where --resume goes on; best.safetensors with --val-identities; model.safetensors when finished
+config.json        the recipe, the dataset and its fingerprint
+environment.json   versions and device
+metrics.jsonl      one line an epoch
+events.*           TensorBoard, if it is installed
+last.safetensors   where --resume goes on; best.safetensors with --val-identities; model.safetensors when finished
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from ccan.config import changed_settings
 from ccan.errors import ConfigError
 from ccan.files import write_json, write_text
 
-MAY_CHANGE = ("train.device", "train.checkpoint_every", "data.workers", "data.keep_decoded", "eval.")
+MAY_CHANGE = (
+    "train.device",
+    "train.checkpoint_every",
+    "data.workers",
+    "data.keep_decoded",
+    "eval.",
+)
 """Settings that a resumed run may change, because no weight depends on them."""
 
 

@@ -22,7 +22,7 @@ from ccan.data.loading import TrainingBatch, TrainingImages, find_broken
 from ccan.data.records import ReIDDataset, Sample
 from ccan.errors import ConfigError, DatasetError, TrainingError
 from ccan.evaluation.features import extract_features
-from ccan.evaluation.protocol import EvaluationReport, evaluate_features
+from ccan.evaluation.protocol import evaluate_features
 from ccan.losses import CCANLoss
 from ccan.model.backbone import imagenet_state, load_imagenet
 from ccan.model.network import CCAN, build_ccan
@@ -114,41 +114,38 @@ def fit(
 
     Raises: ConfigError, DatasetError, CheckpointError, TrainingError; the last checkpoint stays intact in each case.
     """
-    out = Path(out)
-    device = choose_device(recipe.train.device)
+    checkpoint = Path(out) / LAST
+    if checkpoint.exists() and not resume:
+        raise ConfigError(
+            f"{out} already holds a run; pass --resume to go on, or choose another --out"
+        )
     if recipe.train.initial_weights == "imagenet":
         recipe = replace(recipe, model=replace(recipe.model, input_affine="googlenet"))
     train, query, gallery = hold_out(dataset, recipe.train.validation_identities, recipe.train.seed)
     if recipe.data.broken_images == "skip":
         train = _readable(train, say)
-    info = CheckpointInfo(
-        recipe=recipe,
-        identities=tuple(sorted({sample.identity for sample in train})),
-        dataset=dataset.name,
-        data_fingerprint=fingerprint(train),
-    )
+    identities = tuple(sorted({sample.identity for sample in train}))
+    info = CheckpointInfo(recipe, identities, 0, dataset.name, fingerprint(train))
     config = {"recipe": recipe.to_dict(), "data_fingerprint": info.data_fingerprint}
-    checkpoint = out / LAST
-    if checkpoint.exists() and not resume:
-        raise ConfigError(
-            f"{out} already holds a run; pass --resume to go on, or choose another --out"
-        )
 
-    label_of = {identity: label for label, identity in enumerate(info.identities)}
-    labels = [label_of[sample.identity] for sample in train]
-    folder = RunFolder(out)
+    folder = RunFolder(Path(out))
     if checkpoint.exists():
-        info = read_info(checkpoint)
-        folder.resume(config, info.epoch)
-        info = replace(info, recipe=recipe)
+        saved = read_info(checkpoint)
+        folder.resume(config, saved.epoch)
+        info = replace(saved, recipe=recipe)
         if info.epoch >= recipe.train.epochs:
             say(f"{out} is finished: {info.epoch} of {recipe.train.epochs} epochs; nothing to do")
-            return FitResult(out, 0, 0.0, 0.0)
+            return FitResult(Path(out), 0, 0.0, 0.0)
         say(f"resuming {out} after epoch {info.epoch} of {recipe.train.epochs}")
+
+    label_of = {identity: label for label, identity in enumerate(identities)}
+    labels = [label_of[sample.identity] for sample in train]
     images = TrainingImages(train, labels, recipe.model, recipe.data, progress)
     if images.batches_in_epoch(recipe.data, recipe.train.seed, 0) == 0:
         raise DatasetError("an epoch has no whole batch; lower --data.identities-per-batch")
-    model = _initial_model(recipe, len(info.identities), fresh=not checkpoint.exists()).to(device)
+    device = choose_device(recipe.train.device)
+    model = _initial_model(recipe, len(identities), fresh=not checkpoint.exists())
+    model = model.to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.optim)
     if checkpoint.exists():
         load_weights(checkpoint, model, optimizer)
@@ -156,119 +153,112 @@ def fit(
         folder.start(config, describe_environment(device))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(
-        f"training {parameters:,} parameters on {len(train):,} images of {len(info.identities)} "
+        f"training {parameters:,} parameters on {len(train):,} images of {len(identities)} "
         f"identities, device {device}"
     )
+    run = _Run(info, model, optimizer, images, query, gallery, folder, device, progress, say)
     try:
-        return _run_epochs(
-            info, model, optimizer, images, query, gallery, folder, device, progress, say
-        )
+        return run.all_epochs()
     finally:
         folder.close()
 
 
-def _run_epochs(
-    info: CheckpointInfo,
-    model: CCAN,
-    optimizer: torch.optim.Optimizer,
-    images: TrainingImages,
-    query: Sequence[Sample],
-    gallery: Sequence[Sample],
-    folder: RunFolder,
-    device: torch.device,
-    progress: bool,
-    say: Say,
-) -> FitResult:
-    recipe, first = info.recipe, info.epoch
-    epochs = recipe.train.epochs
-    loss = CCANLoss(recipe.loss)
-    best = max((line.get("val_mAP", -1.0) for line in folder.read()), default=-1.0)
-    seen, began = 0, time.perf_counter()
-    for epoch in range(first, epochs):
-        rate = learning_rate_at(recipe.optim, epoch, epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        values, count = _train_epoch(
-            model, loss, optimizer, images, recipe, epoch, device, progress
+@dataclass
+class _Run:
+    """What the epochs of one run share, and how one follows the other."""
+
+    info: CheckpointInfo
+    model: CCAN
+    optimizer: torch.optim.Optimizer
+    images: TrainingImages
+    query: Sequence[Sample]
+    gallery: Sequence[Sample]
+    folder: RunFolder
+    device: torch.device
+    progress: bool
+    say: Say
+
+    def all_epochs(self) -> FitResult:
+        """From the checkpoint's epoch to the recipe's last; every epoch ends with a checkpoint."""
+        recipe, first = self.info.recipe, self.info.epoch
+        best = max((line.get("val_mAP", -1.0) for line in self.folder.read()), default=-1.0)
+        seen, began = 0, time.perf_counter()
+        for epoch in range(first, recipe.train.epochs):
+            rate = learning_rate_at(recipe.optim, epoch, recipe.train.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            values, count = self.one_epoch(epoch)
+            seen += count
+            last = epoch + 1 == recipe.train.epochs
+            if self.query and (last or (epoch + 1) % recipe.train.evaluate_every == 0):
+                values |= self.validate(epoch)
+            self.folder.write(epoch, {"learning_rate": rate, **values})
+            self.info = replace(self.info, epoch=epoch + 1, metrics=values)
+            if values.get("val_mAP", -1.0) > best:
+                best = values["val_mAP"]
+                save_checkpoint(self.folder.path / BEST, self.model, self.info)
+            if last:  # before `last`, whose epoch count says that the run is finished
+                save_checkpoint(self.folder.path / MODEL, self.model, self.info, half=True)
+            if last or (epoch + 1) % recipe.train.checkpoint_every == 0:
+                save_checkpoint(self.folder.path / LAST, self.model, self.info, self.optimizer)
+        seconds = time.perf_counter() - began
+        return FitResult(self.folder.path, recipe.train.epochs - first, seconds, seen / seconds)
+
+    def one_epoch(self, epoch: int) -> tuple[dict[str, float], int]:
+        """One pass over the training set → mean of each loss term with the speed, and the images seen."""
+        recipe, loss = self.info.recipe, CCANLoss(self.info.recipe.loss)
+        self.model.train()
+        sums: dict[str, float] = defaultdict(float)
+        steps = self.images.batches_in_epoch(recipe.data, recipe.train.seed, epoch)
+        batches = self.images.batches(
+            recipe.data, recipe.train.seed, epoch, pin_memory=self.device.type == "cuda"
         )
-        seen += count
-        values["learning_rate"] = rate
-        if query and ((epoch + 1) % recipe.train.evaluate_every == 0 or epoch + 1 == epochs):
-            report = _evaluate(model, query, gallery, recipe, device)
-            values |= {"val_mAP": report.mAP, "val_rank1": report.rank(1)}
-            say(f"epoch {epoch + 1}: held-out mAP {report.mAP:.1%}, rank-1 {report.rank(1):.1%}")
-        folder.write(epoch, values)
-        info = replace(info, epoch=epoch + 1, metrics=values)
-        if values.get("val_mAP", -1.0) > best:
-            best = values["val_mAP"]
-            save_checkpoint(folder.path / BEST, model, info)
-        if epoch + 1 == epochs:  # before `last`, whose epoch count says that the run is finished
-            save_checkpoint(folder.path / MODEL, model, info, half=True)
-        if (epoch + 1) % recipe.train.checkpoint_every == 0 or epoch + 1 == epochs:
-            save_checkpoint(folder.path / LAST, model, info, optimizer)
-    seconds = time.perf_counter() - began
-    return FitResult(folder.path, epochs - first, seconds, seen / seconds)
+        images, began = steps * recipe.data.batch_size, time.perf_counter()
+        name = f"epoch {epoch + 1}/{recipe.train.epochs}"
+        with tqdm(total=images, desc=name, unit="img", disable=not self.progress) as bar:
+            for step, batch in enumerate(batches):
+                report = training_step(
+                    self.model,
+                    loss,
+                    self.optimizer,
+                    batch.images.to(
+                        self.device, non_blocking=True, memory_format=torch.channels_last
+                    ),
+                    batch.labels.to(self.device, non_blocking=True),
+                    recipe.train.precision,
+                )
+                values = report.values()
+                if not np.isfinite(values["loss"]):
+                    raise TrainingError(
+                        _explain_nonfinite(values, epoch, step, batch, self.images.samples)
+                    )
+                for key, value in values.items():
+                    sums[key] += value
+                bar.update(len(batch.labels))
+                left = (recipe.train.epochs - epoch) * steps - step - 1
+                minutes = (time.perf_counter() - began) / (step + 1) * left / 60
+                bar.set_postfix(loss=f"{values['loss']:.3f}", left=f"{minutes:.0f} min in all")
+        seconds = time.perf_counter() - began
+        means = {key: value / steps for key, value in sums.items()}
+        return means | {"seconds": seconds, "images_per_second": images / seconds}, images
 
-
-def _train_epoch(
-    model: CCAN,
-    loss: CCANLoss,
-    optimizer: torch.optim.Optimizer,
-    images: TrainingImages,
-    recipe: Recipe,
-    epoch: int,
-    device: torch.device,
-    progress: bool,
-) -> tuple[dict[str, float], int]:
-    """One pass over the training set → mean of each loss term (and speed), and the images seen."""
-    model.train()
-    sums: dict[str, float] = defaultdict(float)
-    steps, seen, began = 0, 0, time.perf_counter()
-    left = recipe.train.epochs - epoch - 1
-    batches = images.batches(
-        recipe.data, recipe.train.seed, epoch, pin_memory=device.type == "cuda"
-    )
-    total = images.batches_in_epoch(recipe.data, recipe.train.seed, epoch)
-    name = f"epoch {epoch + 1}/{recipe.train.epochs}"
-    with tqdm(total=total * recipe.data.batch_size, desc=name, unit="img", disable=not progress) as bar:
-        for batch in batches:
-            report = training_step(
-                model,
-                loss,
-                optimizer,
-                batch.images.to(device, non_blocking=True),
-                batch.labels.to(device, non_blocking=True),
-                recipe.train.precision,
+    def validate(self, epoch: int) -> dict[str, float]:
+        """mAP and rank-1 on the held-out training identities."""
+        settings = self.info.recipe.eval
+        query, gallery = (
+            extract_features(
+                self.model,
+                samples,
+                batch_size=settings.batch_size,
+                workers=settings.workers,
+                device=self.device,
             )
-            values = report.values()
-            if not np.isfinite(values["loss"]):
-                raise TrainingError(_explain_nonfinite(values, epoch, steps, batch, images.samples))
-            for key, value in values.items():
-                sums[key] += value
-            steps += 1
-            seen += len(batch.labels)
-            bar.update(len(batch.labels))
-            remaining = (time.perf_counter() - began) / seen * (total * recipe.data.batch_size)
-            bar.set_postfix(loss=f"{values['loss']:.3f}", then=f"{remaining * left / 60:.0f} min")
-    seconds = time.perf_counter() - began
-    means = {key: value / steps for key, value in sums.items()}
-    return means | {"seconds": seconds, "images_per_second": seen / seconds}, seen
-
-
-def _evaluate(
-    model: CCAN,
-    query: Sequence[Sample],
-    gallery: Sequence[Sample],
-    recipe: Recipe,
-    device: torch.device,
-) -> EvaluationReport:
-    features = [
-        extract_features(
-            model, samples, batch_size=recipe.eval.batch_size, device=device, progress=False
+            for samples in (self.query, self.gallery)
         )
-        for samples in (query, gallery)
-    ]
-    return evaluate_features(*features, distance=recipe.eval.distance, ap=recipe.eval.ap)
+        report = evaluate_features(query, gallery, distance=settings.distance, ap=settings.ap)
+        values = {"val_mAP": report.mAP, "val_rank1": report.to_dict()["rank1"]}
+        self.say(f"epoch {epoch + 1}: held-out mAP {report.mAP:.1%}, R1 {values['val_rank1']:.1%}")
+        return values
 
 
 def _initial_model(recipe: Recipe, num_identities: int, fresh: bool) -> CCAN:
