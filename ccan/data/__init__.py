@@ -1,0 +1,45 @@
+"""Datasets on disk as lists of samples: `load_dataset` reads any of them by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ccan.data.market1501 import load_market1501, load_synthetic
+from ccan.data.records import ReIDDataset, Sample, SkippedFile
+from ccan.errors import ConfigError
+
+__all__ = ["DATASETS", "ReIDDataset", "Sample", "SkippedFile", "load_dataset"]
+
+DATASETS: dict[str, Callable[..., ReIDDataset]] = {
+    "market1501": load_market1501,
+    "synthetic": load_synthetic,
+}
+"""Loaders by name, each called with the root folder and its own options."""
+
+
+def load_dataset(name: str, root: str | Path, **options: Any) -> ReIDDataset:
+    """Read a dataset from a folder.
+
+    Args:
+        name: one of `DATASETS`.
+        root: its folder, as the loader describes it.
+        options: settings of that loader, for example ``keep_junk=True``.
+
+    Raises: ConfigError for an unknown name or option, listing the known ones; DatasetError from the loader.
+    """
+    if name not in DATASETS:
+        raise ConfigError(f"dataset must be one of {', '.join(DATASETS)}, got {name!r}")
+    known = [
+        parameter.name
+        for parameter in inspect.signature(DATASETS[name]).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"dataset {name!r} has no option {', '.join(unknown)}; it has: {', '.join(known)}"
+        )
+    return DATASETS[name](root, **options)
