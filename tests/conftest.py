@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,15 @@ def chromium_path() -> str:
             "(docs/troubleshooting.md, “Browser tests”)"
         )
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Worlds and indices that tests make are kept for this run only, never in the user's cache."""
+    folder = tmp_path_factory.mktemp("ccan-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CCAN_CACHE", str(folder))
+        yield folder
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
