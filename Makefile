@@ -76,9 +76,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	    "Name another one, for example: make setup PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@echo "Installing the locked dependencies into $(VENV) (the first time: some minutes; 5.5 GB on Linux)"
+	@echo "Installing the locked dependencies into $(VENV) (the first time: some minutes; 7 GB on Linux)"
 	@set -o pipefail; $(BIN)/python -m pip install --requirement requirements.lock | while IFS= read -r line; do \
-	  case "$$line" in Installing*|*Downloading*\([0-9][0-9]*.[0-9]\ MB\)) echo "  $${line:0:100}" ;; esac; done
+	  case "$$line" in *Downloading*\([0-9][0-9]*.[0-9]\ MB\)) echo "  $${line#*Downloading }" ;; \
+	    Installing*) echo "  all is there; unpacking" ;; esac; done
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "Ready: $$($(BIN)/python --version) in $(VENV)"
