@@ -1,9 +1,10 @@
-"""Files that are either whole or not there: written beside their place, then moved into it."""
+"""Files that are either whole or not there: written beside their place, then moved into it. And where caches live."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,3 +38,14 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write plain JSON values as an indented file, as a whole."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def cache_folder() -> Path:
+    """Where indices and rendered worlds are kept: ``$CCAN_CACHE``, else the system's cache folder for this user."""
+    if os.environ.get("CCAN_CACHE"):
+        return Path(os.environ["CCAN_CACHE"]).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ccan"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ccan"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ccan"

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from ccan.data.loading import open_image
 from ccan.data.records import ReIDDataset, Sample
 from ccan.errors import DatasetError
 from ccan.evaluation.features import FeatureSet
-from ccan.files import atomic_path
+from ccan.files import atomic_path, cache_folder
 from ccan.predictor import Predictor
 
 FORMAT = 1
@@ -36,17 +35,6 @@ SPLITS = ("query", "gallery")
 
 Progress = Callable[[int, int, str], None]
 """Called with (images done, images in all, what is being done)."""
-
-
-def cache_folder() -> Path:
-    """Where indices and rendered worlds are kept: ``$CCAN_CACHE``, else the system's cache folder for this user."""
-    if "CCAN_CACHE" in os.environ:
-        return Path(os.environ["CCAN_CACHE"]).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ccan"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ccan"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ccan"
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ def index_dataset(
     Args:
         predictor: whose descriptors.
         dataset: whose images.
-        cache: where indices are kept (`cache_folder`).
+        cache: where indices are kept (`ccan.files.cache_folder`).
         progress: told how far the work is.
 
     Raises: DatasetError if query or gallery is empty or an image cannot be read.

@@ -13,22 +13,32 @@ from ccan.errors import ConfigError
 
 __all__ = ["DATASETS", "ReIDDataset", "Sample", "SkippedFile", "load_dataset"]
 
+
+def load_demo(root: str | Path | None = None, *, progress: bool = True) -> ReIDDataset:
+    """The dashboard's world (`ccan.data.synthetic.demo.demo_world`), kept in ``root`` or the cache folder."""
+    from ccan.data.synthetic.demo import demo_world
+
+    return demo_world(None if root is None else Path(root), progress=progress)
+
+
 DATASETS: dict[str, Callable[..., ReIDDataset]] = {
     "market1501": load_market1501,
     "synthetic": load_synthetic,
+    "demo": load_demo,
 }
 """Loaders by name, each called with the root folder and its own options."""
 
 
-def load_dataset(name: str, root: str | Path, **options: Any) -> ReIDDataset:
+def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> ReIDDataset:
     """Read a dataset from a folder.
 
     Args:
-        name: one of `DATASETS`.
-        root: its folder, as the loader describes it.
+        name: one of `DATASETS`; `demo` is the dashboard's world, rendered on first use.
+        root: its folder, as the loader describes it; `demo` alone needs none and takes the cache folder then.
         options: settings of that loader, for example ``keep_junk=True``.
 
-    Raises: ConfigError for an unknown name or option, listing the known ones; DatasetError from the loader.
+    Raises: ConfigError for an unknown name or option, listing the known ones, and for a missing root; DatasetError
+    from the loader.
     """
     if name not in DATASETS:
         raise ConfigError(f"dataset must be one of {', '.join(DATASETS)}, got {name!r}")
@@ -41,5 +51,9 @@ def load_dataset(name: str, root: str | Path, **options: Any) -> ReIDDataset:
     if unknown:
         raise ConfigError(
             f"dataset {name!r} has no option {', '.join(unknown)}; it has: {', '.join(known)}"
+        )
+    if root is None and name != "demo":
+        raise ConfigError(
+            f"dataset {name!r} is read from a folder; name it (on a command line: --data DIR)"
         )
     return DATASETS[name](root, **options)
