@@ -11,7 +11,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -51,7 +51,7 @@ class _Group:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`. Raises: ConfigError for unknown keys or values of the wrong type."""
-        if not isinstance(values, Mapping):
+        if not isinstance(typing.cast(object, values), Mapping):
             raise ConfigError(f"{cls.__name__} expects an object of settings, got {values!r}")
         hints = typing.get_type_hints(cls)
         names = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
@@ -83,9 +83,10 @@ def _read(where: str, hint: Any, value: Any) -> Any:
         _require(value in arguments, f"{where} must be one of {choices}, got {value!r}")
         return value
     if origin is tuple:
-        right = isinstance(value, list | tuple) and len(value) == len(arguments)
+        parts = typing.cast(Sequence[Any], value)
+        right = isinstance(value, list | tuple) and len(parts) == len(arguments)
         _require(right, f"{where} must be a list of {len(arguments)} values, got {value!r}")
-        return tuple(_read(where, kind, part) for kind, part in zip(arguments, value, strict=True))
+        return tuple(_read(where, kind, part) for kind, part in zip(arguments, parts, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
@@ -385,7 +386,11 @@ def changed_settings(
     for key in sorted(set(old) | set(new)):
         before, after, name = old.get(key), new.get(key), f"{prefix}{key}"
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes |= changed_settings(before, after, f"{name}.")
+            changes |= changed_settings(
+                typing.cast(Mapping[str, Any], before),
+                typing.cast(Mapping[str, Any], after),
+                f"{name}.",
+            )
         elif before != after:
             changes[name] = (before, after)
     return changes

@@ -44,7 +44,7 @@ class NonLocalAttention(nn.Module):
     Args:
         channels: C of the map.
         reduced: K, width of the signatures (paper: C/8).
-        init: `default` keeps PyTorch's scale for W_w, the others start it at a fifth of it (Decision D6).
+        init: `symmetric` starts W_w at a fifth of PyTorch's scale, the others leave it alone (Decision D6).
 
     Shapes: target (B, C, M, N) → (B, C, M, N). A second map may be passed, as to its relatives, and is not used.
     Raises: ConfigError if C is not divisible by 8 and no K is given; ShapeError for another number of channels.

@@ -72,9 +72,11 @@ def build_stage(stage: StageName, width_multiplier: float = 1.0) -> nn.Sequentia
         blocks["maxpool4"] = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         channels = stage_channels("I2", width_multiplier)
     for name in STAGE_BLOCKS[stage]:
-        widths = [scaled(width, width_multiplier) for width in INCEPTION_WIDTHS[name]]
-        blocks[name] = Inception(channels, *widths)
-        channels = widths[0] + widths[2] + widths[4] + widths[5]
+        one, three_in, three, five_in, five, pool = (
+            scaled(width, width_multiplier) for width in INCEPTION_WIDTHS[name]
+        )
+        blocks[name] = Inception(channels, one, three_in, three, five_in, five, pool)
+        channels = one + three + five + pool
     return nn.Sequential(blocks)
 
 
@@ -83,6 +85,9 @@ class GoogLeNetInput(nn.Module):
 
     Shapes: (B, 3, H, W) → (B, 3, H, W). The weights were ported from TensorFlow: their input is (rgb − ½)/½.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,10 +110,14 @@ def imagenet_state(file: str | Path | None = None) -> dict[str, Tensor]:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name
     try:
         if file is not None:
-            return torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
-        return torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", check_hash=True, weights_only=True
-        )
+            state = torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
+        else:
+            state = torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True
+            )
+        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise TypeError("a file without tensors by name")
+        return state
     except Exception as error:
         where = f"{file}" if file is not None else f"{cached} (torchvision's cache) or by download"
         raise CheckpointError(
