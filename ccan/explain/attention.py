@@ -3,6 +3,9 @@
 Slots are named as in the paper: ``SS1`` in the global branch, ``CC2_1`` … ``CC2_kp`` in the part streams. A slot has
 MN = M·N positions; row i of A says from which positions of Q position i gathers, column i who gathers from it, and
 column j of A′ which positions of Q co-fire with position j of Q′ (section 3.1).
+
+Where Q and Q′ lie in the image may differ: in a part stream one is cut from Z1 and the other from Z2, whose strips
+differ by some pixels where kp does not divide their rows (Decision D5).
 """
 
 from __future__ import annotations
@@ -11,18 +14,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ccan.config import STRIDE_I2, ModelConfig
+from ccan.config import STRIDE_I1, STRIDE_I2, ModelConfig
 from ccan.errors import ShapeError
 from ccan.model.attention import NonLocalAttention
 from ccan.model.network import CCAN, CCANOutput
 from ccan.model.strips import strip_bounds
+
+Side = Literal["target", "source"]
+"""Q, which the residual is added to, or Q′."""
+Summary = Literal["gathered_share", "added_energy"]
+"""Maps that tell one number a position."""
+SUMMARIES: tuple[Summary, ...] = get_args(Summary)
 
 _TAPS_LOCK = threading.RLock()
 
@@ -49,7 +58,8 @@ class SlotGeometry:
         if not (0 <= x < self.image_width and self.top <= y < self.bottom):
             return None
         row = int((y - self.top) * self.rows / (self.bottom - self.top))
-        return row * self.columns + int(x * self.columns / self.image_width)
+        column = int(x * self.columns / self.image_width)
+        return min(row, self.rows - 1) * self.columns + min(column, self.columns - 1)
 
     def box_of(self, position: int) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) in pixels of the input of one position."""
@@ -77,8 +87,8 @@ class SlotGeometry:
         return picture
 
 
-def slot_geometry(config: ModelConfig, slot: str) -> SlotGeometry:
-    """Geometry of a slot by its name. Raises: ShapeError for a slot that this network does not have."""
+def slot_geometry(config: ModelConfig, slot: str, side: Side = "target") -> SlotGeometry:
+    """Geometry of Q or of Q′ of a slot by its name. Raises: ShapeError for a slot that this network does not have."""
     height, width = config.image_height, config.image_width
     if slot not in slot_names(config):
         raise ShapeError(
@@ -86,9 +96,12 @@ def slot_geometry(config: ModelConfig, slot: str) -> SlotGeometry:
         )
     if slot == "SS1":
         return SlotGeometry(*config.grid_z1, height, width, 0, height)
-    rows, columns = config.grid_z2
+    # The part stream lies on its strip of Z1, the global branch's map on its strip of Z2 (Decisions D4, D18).
+    stream: Side = "source" if config.cca_target == "global" else "target"
+    on_z1 = side == stream or config.attention == "non_local"
+    rows, stride = (config.grid_z1[0], STRIDE_I1) if on_z1 else (config.grid_z2[0], STRIDE_I2)
     top, end = strip_bounds(rows, config.parts)[int(slot.removeprefix("CC2_")) - 1]
-    return SlotGeometry(rows, columns, height, width, top * STRIDE_I2, end * STRIDE_I2)
+    return SlotGeometry(*config.grid_z2, height, width, top * stride, end * stride)
 
 
 def slot_names(config: ModelConfig) -> list[str]:
@@ -105,13 +118,17 @@ class SlotMaps:
         correlation: A′, (MN, MN); row = position of Q, column = position of Q′.
         attention: A, (MN, MN); row i = where position i gathers from.
         residual: φ(y W_w), (MN, C): what attention added to each position.
-        geometry: where the positions lie in the image.
+        geometry: where the positions of Q lie in the image: rows of A′ and A, and the residual.
+        source_geometry: where the positions of Q′ lie: columns of A′.
+        gathered_geometry: where the positions lie that values are gathered from: columns of A (Decision D17).
     """
 
     correlation: NDArray[np.float32]
     attention: NDArray[np.float32]
     residual: NDArray[np.float32]
     geometry: SlotGeometry
+    source_geometry: SlotGeometry
+    gathered_geometry: SlotGeometry
 
     def gathers_from(self, position: int) -> NDArray[np.float32]:
         """Row i of A over MN, (M, N): the weight with which position i gathers each position (Eq. 2)."""
@@ -133,6 +150,12 @@ class SlotMaps:
         """‖φ(y W_w)‖ of each position, (M, N): how strongly attention changes it."""
         return self._grid(np.linalg.norm(self.residual, axis=1))
 
+    def on_image(self, summary: Summary) -> NDArray[np.float32]:
+        """`gathered_share` or `added_energy` over the image, (H, W); NaN where the slot does not reach."""
+        if summary == "gathered_share":
+            return self.gathered_geometry.to_image(self.gathered_share())
+        return self.geometry.to_image(self.added_energy())
+
     def _grid(self, values: NDArray[Any]) -> NDArray[np.float32]:
         return values.reshape(self.geometry.rows, self.geometry.columns).astype(np.float32)
 
@@ -149,6 +172,18 @@ class AttentionRecord:
     output: CCANOutput
     slots: dict[str, SlotMaps]
 
+    def parts_on_image(self, summary: Summary) -> NDArray[np.float32]:
+        """The maps of all part streams over the image, (H, W); where strips overlap, their mean (Decision D5).
+
+        Raises: ShapeError if the network has no attention in its parts.
+        """
+        maps = [slot.on_image(summary) for name, slot in self.slots.items() if name != "SS1"]
+        if not maps:
+            raise ShapeError("expected a network with CC2 in its part streams, got one without")
+        stacked = np.stack(maps)
+        count = np.isfinite(stacked).sum(axis=0)
+        return (np.nansum(stacked, axis=0) / np.where(count, count, np.nan)).astype(np.float32)
+
 
 @dataclass
 class _Tapped:
@@ -161,15 +196,19 @@ class _Tapped:
 def tapped(model: CCAN) -> Iterator[dict[str, _Tapped]]:
     """Listen to every attention slot of a model while it runs; always cleans up; one listener at a time.
 
+    Only forwards of the listening thread are heard, so that others may use the model meanwhile.
+
     Yields a dict slot name → values ``correlation``, ``attention`` (B, MN, MN) and ``residual`` (B, MN, C), filled by
     the next forward.
     """
     found: dict[str, _Tapped] = {}
     handles: list[Any] = []
+    listener = threading.get_ident()
 
     def listen(slot: str, name: str, module: torch.nn.Module) -> None:
         def keep(_module: torch.nn.Module, _inputs: Any, output: Tensor) -> None:
-            found[slot].values[name] = output.detach()
+            if threading.get_ident() == listener:
+                found[slot].values[name] = output.detach()
 
         handles.append(module.register_forward_hook(keep))
 
@@ -203,18 +242,21 @@ def record_attention(model: CCAN, images: Tensor) -> list[AttentionRecord]:
             output = model(images)
         finally:
             model.train(was_training)
-    records = []
-    for index in range(len(images)):
-        slots = {
-            slot: SlotMaps(
-                *(
-                    tap.values[name][index].float().cpu().numpy()
-                    for name in ("correlation", "attention", "residual")
-                ),
-                geometry=slot_geometry(model.config, slot),
-            )
-            for slot, tap in found.items()
-        }
-        alone = (None if part is None else part[index : index + 1] for part in output)
-        records.append(AttentionRecord(CCANOutput(*alone), slots))  # type: ignore[arg-type]
-    return records
+    return [_record(model.config, output, found, index) for index in range(len(images))]
+
+
+def _record(
+    config: ModelConfig, output: CCANOutput, found: dict[str, _Tapped], index: int
+) -> AttentionRecord:
+    """One image of a batch; its arrays are its own, so that the batch can be forgotten."""
+    slots = {}
+    for slot, tap in found.items():
+        target, source = (slot_geometry(config, slot, side) for side in get_args(Side))
+        gathered = source if config.attention_values == "source" else target
+        correlation, attention, residual = (
+            tap.values[name][index].float().cpu().numpy().copy()
+            for name in ("correlation", "attention", "residual")
+        )
+        slots[slot] = SlotMaps(correlation, attention, residual, target, source, gathered)
+    alone = (None if part is None else part[index : index + 1].clone() for part in output)
+    return AttentionRecord(CCANOutput(*alone), slots)  # type: ignore[arg-type]
