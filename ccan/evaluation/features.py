@@ -203,7 +203,7 @@ def _listed(broken: Mapping[Path, str]) -> str:
     """How many images are broken, and what ails the first ten."""
     first = "; ".join(list(broken.values())[:10])
     more = f"; and {len(broken) - 10} more" if len(broken) > 10 else ""
-    return f"{len(broken)} images that cannot be read: {first}{more}"
+    return f"images that cannot be read ({len(broken)}): {first}{more}"
 
 
 @contextmanager

@@ -89,7 +89,8 @@ class DistanceTo:
 
 def _squared_norms(rows: Tensor, side: str) -> Tensor:
     """‖row‖². As |⟨q, g⟩| is at most the larger of two of them, distances are finite if four times the largest is."""
-    norms = torch.einsum("nd,nd->n", rows, rows)
+    with _full_precision(rows.device.type):
+        norms = torch.einsum("nd,nd->n", rows, rows)
     if len(norms) and not bool(torch.isfinite(4 * norms.max())):
         raise ProtocolError(
             f"distances must be finite, but the squared length of {side} row {int(norms.argmax())} "
@@ -190,7 +191,7 @@ def _sorted_rows(distances: Tensor) -> Tensor:
     if distances.device.type != "cpu":
         return torch.sort(distances, dim=1).values
     values = distances.numpy().copy()
-    threads = torch.get_num_threads()
+    threads = min(torch.get_num_threads(), len(values))
 
     def sort_share(first: int) -> None:
         values[first::threads].sort(axis=1)
