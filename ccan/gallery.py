@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ THUMBNAIL_HEIGHT = 192
 SPLITS = ("query", "gallery")
 
 Progress = Callable[[int, int, str], None]
-"""Called with (images done, images in all, what is being done)."""
+"""Called with (steps done, steps in all, what is being done); an image is two steps, its thumbnail and its features."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def _key(predictor: Predictor, dataset: ReIDDataset) -> str:
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     for split in SPLITS:
         for sample in getattr(dataset, split):
-            state = sample.path.stat()
+            try:
+                state = sample.path.stat()
+            except OSError as error:
+                raise DatasetError(f"{sample.path}: no such image file; check the path") from error
             line = f"{split} {sample.path} {sample.identity} {sample.camera}"
             digest.update(f"{line} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:24]
@@ -120,15 +124,36 @@ def _read(folder: Path, dataset: ReIDDataset) -> GalleryIndex | None:
     try:
         with safe_open(folder / "features.safetensors", framework="pt") as file:
             features = {split: file.get_tensor(split) for split in SPLITS}
+            if (file.metadata() or {}).get("crc32") != _checksum(features):
+                return None
         sets = {split: _feature_set(features[split], getattr(dataset, split)) for split in SPLITS}
     except (OSError, SafetensorError, ValueError):
         return None
-    pictures = {
-        thumbnail_name(split, row) for split in SPLITS for row in range(len(features[split]))
-    }
-    if not (folder / "thumbnails").is_dir() or pictures - set(os.listdir(folder / "thumbnails")):
+    if not _thumbnails_whole(folder / "thumbnails", features):
         return None
     return GalleryIndex(dataset, sets["query"], sets["gallery"], folder)
+
+
+def _checksum(features: dict[str, torch.Tensor]) -> str:
+    """CRC-32 of all numbers, against silent damage on disk."""
+    value = 0
+    for split in SPLITS:
+        value = zlib.crc32(memoryview(features[split].numpy()).cast("B"), value)
+    return f"{value:08x}"
+
+
+def _thumbnails_whole(folder: Path, features: dict[str, torch.Tensor]) -> bool:
+    """Whether there is a thumbnail for each row of the features, none of them empty (a lost write)."""
+    try:
+        with os.scandir(folder) as entries:
+            present = {entry.name for entry in entries if entry.stat().st_size > 0}
+    except OSError:
+        return False
+    return all(
+        thumbnail_name(split, row) in present
+        for split, rows in features.items()
+        for row in range(len(rows))
+    )
 
 
 def _feature_set(features: torch.Tensor, samples: Sequence[Sample]) -> FeatureSet:
@@ -148,32 +173,52 @@ def _make(
     work = Path(tempfile.mkdtemp(prefix=".index-", dir=folder.parent))
     try:
         (work / "thumbnails").mkdir()
-        total = sum(len(getattr(dataset, split)) for split in SPLITS)
+        total = 2 * sum(len(getattr(dataset, split)) for split in SPLITS)
         done = 0
         features: dict[str, torch.Tensor] = {}
         for split in SPLITS:
             samples = getattr(dataset, split)
-            _write_thumbnails(work / "thumbnails", split, samples)
-            report = _shifted(progress, done, total, f"embedding {split} images")
-            features[split] = predictor.features(samples, progress=report or False).features
+            report = _shifted(progress, done, total, f"thumbnails of {split} images")
+            _write_thumbnails(work / "thumbnails", split, samples, report)
+            done += len(samples)
+            report = _shifted(progress, done, total, f"features of {split} images")
+            features[split] = predictor.features(samples, progress=report).features.contiguous()
             done += len(samples)
         with atomic_path(work / "features.safetensors") as temporary:
-            save_file({split: value.contiguous() for split, value in features.items()}, temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(work, folder)
+            save_file(features, temporary, metadata={"crc32": _checksum(features)})
+        _take_place(work, folder, dataset)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _take_place(work: Path, folder: Path, dataset: ReIDDataset) -> None:
+    """Move a finished index to its place, unless another process has put an equal one there meanwhile."""
+    if _read(folder, dataset) is not None:
+        return
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+    try:
+        os.replace(work, folder)
+    except OSError:
+        if _read(folder, dataset) is None:
+            raise
+
+
 def _shifted(
     progress: Progress | None, done: int, total: int, doing: str
-) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda images, _: progress(done + images, total, doing)
+) -> Callable[[int, int], None]:
+    def report(images: int, _: int) -> None:
+        if progress is not None:
+            progress(done + images, total, doing)
+
+    return report
 
 
-def _write_thumbnails(folder: Path, split: str, samples: Sequence[Sample]) -> None:
+def _write_thumbnails(
+    folder: Path, split: str, samples: Sequence[Sample], report: Callable[[int, int], None]
+) -> None:
     def write(row: int) -> None:
         image = open_image(samples[row].path)
         width = max(1, round(image.width * THUMBNAIL_HEIGHT / image.height))
@@ -181,4 +226,5 @@ def _write_thumbnails(folder: Path, split: str, samples: Sequence[Sample]) -> No
         small.save(folder / thumbnail_name(split, row), quality=88)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(write, range(len(samples))))
+        for done, _ in enumerate(pool.map(write, range(len(samples))), start=1):
+            report(done, len(samples))

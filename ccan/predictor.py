@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ccan.config import ModelConfig
 from ccan.data.loading import open_image, to_rgb
@@ -41,7 +41,9 @@ class Predictor:
         (1, 512)
     """
 
-    def __init__(self, model: CCAN, info: CheckpointInfo, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, model: CCAN, info: CheckpointInfo, device: torch.device | str = "cpu"
+    ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.info = info
@@ -63,8 +65,13 @@ class Predictor:
         return prepare_image(as_image(image), self.config.image_height, self.config.image_width)
 
     def embed(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
-        """Descriptors of one or several images: (N, 2d) float32, one unit of length for each branch."""
+        """Descriptors of one or several images: (N, 2d) float32, one unit of length for each branch.
+
+        Raises: DatasetError for an image that cannot be read, ShapeError for none at all.
+        """
         several = images if isinstance(images, list | tuple) else [images]
+        if not several:
+            raise ShapeError("expected at least one image to embed, got an empty list")
         batch = torch.stack([self.prepare(image) for image in several])
         with torch.inference_mode():
             return self.model(batch.to(self.device)).descriptor.float().cpu().numpy()
@@ -109,4 +116,6 @@ def as_image(image: ImageLike) -> Image.Image:
                 f"{image.shape}; scale values to 0…255 and convert with .astype(numpy.uint8)"
             )
         image = Image.fromarray(image)
-    return open_image(image) if not isinstance(image, Image.Image) else to_rgb(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(ImageOps.exif_transpose(image))
+    return open_image(image)
