@@ -13,8 +13,8 @@ from ccan.data.synthetic.wardrobe import smooth_noise
 from ccan.data.synthetic.world import WorldConfig
 
 BACKDROP_STREAM = 5
-_WALLS = ((168, 160, 148), (140, 132, 124), (186, 178, 164), (150, 112, 92), (120, 124, 130))
-_GROUNDS = ((132, 130, 126), (150, 144, 134), (108, 110, 112), (164, 158, 146), (112, 118, 96))
+_WALLS = ((146, 126, 116), (143, 124, 114), (150, 128, 118), (176, 152, 140), (140, 121, 112))
+_GROUNDS = ((144, 126, 116), (148, 130, 120), (140, 121, 112), (145, 125, 114))
 
 
 def backdrop(config: WorldConfig, camera: int) -> NDArray[np.uint8]:
@@ -32,8 +32,8 @@ def backdrop(config: WorldConfig, camera: int) -> NDArray[np.uint8]:
     image = image.filter(ImageFilter.GaussianBlur(1.3 * unit))
     pixels = np.asarray(image, np.float32)
     patches = smooth_noise(rng, (height, width), (7, 13))
-    grain = rng.normal(0, 0.035, (height, width)).astype(np.float32)
-    pixels = pixels * (1 + 0.16 * patches + grain)[..., None]
+    grain = rng.normal(0, 0.025, (height, width)).astype(np.float32)
+    pixels = pixels * (1 + 0.08 * patches + grain)[..., None]
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
@@ -43,7 +43,10 @@ def _shade(colour: Any, factor: float) -> tuple[int, int, int]:
 
 
 def _any_colour(rng: np.random.Generator) -> tuple[int, int, int]:
-    return COLOURS[str(rng.choice(list(COLOURS)))]
+    """A paint of the street: a cloth colour, faded towards grey so that people stand out."""
+    red, green, blue = COLOURS[str(rng.choice(list(COLOURS)))]
+    grey = 60 + 0.2 * (red + green + blue) / 3
+    return int(grey + 0.42 * red), int(grey + 0.42 * green), int(grey + 0.42 * blue)
 
 
 def _paving(
@@ -55,7 +58,7 @@ def _paving(
     rng: np.random.Generator,
 ) -> None:
     """Joints that run to a vanishing point, and cross joints that grow with nearness."""
-    dark, vanishing = _shade(ground, 0.84), width * float(rng.uniform(0.2, 0.8))
+    dark, vanishing = _shade(ground, 0.86), width * float(rng.uniform(0.2, 0.8))
     steps = int(rng.integers(14, 34))
     for x in np.linspace(-2 * width, 3 * width, steps * 3):
         draw.line([(vanishing, horizon), (float(x), height)], fill=dark, width=2)
@@ -76,7 +79,7 @@ def _facades(
     while left < width:
         wide = float(rng.uniform(140, 320)) * unit
         wall = _WALLS[int(rng.integers(len(_WALLS)))]
-        wall = _shade(wall, float(rng.uniform(0.75, 1.12)))
+        wall = _shade(wall, float(rng.uniform(0.9, 1.06)))
         draw.rectangle([left, 0, left + wide, horizon], fill=wall)
         glass = _shade((92, 106, 122), float(rng.uniform(0.45, 1.3)))
         column, row = float(rng.uniform(38, 70)) * unit, float(rng.uniform(52, 90)) * unit

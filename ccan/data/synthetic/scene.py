@@ -63,8 +63,8 @@ def camera_of(config: WorldConfig, number: int) -> Camera:
     """Camera `number` of a world."""
     rng = np.random.default_rng([config.seed, CAMERA_STREAM, number])
     strength = config.cast
-    warm, tint = rng.normal(0, 0.13 * strength), rng.normal(0, 0.06 * strength)
-    exposure = float(np.exp(np.clip(rng.normal(0, 0.3), -0.5, 0.42) * strength))
+    warm, tint = rng.normal(0, 0.03 * strength), rng.normal(0, 0.012 * strength)
+    exposure = float(np.exp(np.clip(rng.normal(0, 0.06), -0.12, 0.1) * strength))
     gains = np.exp([warm + tint / 2, -tint, -warm + tint / 2]) * exposure
     side, above = rng.uniform(-0.75, 0.75), rng.uniform(0.35, 0.8)
     direction = np.array([side, -above, rng.uniform(0.45, 0.9)])
@@ -77,13 +77,13 @@ def camera_of(config: WorldConfig, number: int) -> Camera:
         azimuth=2 * np.pi * ((number - 1) * 0.381966 + float(rng.uniform(-0.04, 0.04))),
         spread=float(rng.uniform(0.5, 1.0)),
         elevation=(low, low + 0.16),
-        light=Light(tuple(direction.tolist()), float(rng.uniform(0.42, 0.68))),
+        light=Light(tuple(direction.tolist()), float(rng.uniform(0.54, 0.66))),
         gains=tuple(gains.tolist()),
-        contrast=float(np.exp(rng.normal(0, 0.14) * strength)),
-        saturation=float(np.exp(np.clip(rng.normal(-0.1, 0.2), -0.5, 0.25) * strength)),
+        contrast=float(np.exp(rng.normal(0, 0.04) * strength)),
+        saturation=float(np.exp(np.clip(rng.normal(-0.02, 0.07), -0.18, 0.12) * strength)),
         native=(small, min(1.0, small * 1.5)),
         blur=float(rng.uniform(0.0, 0.8)),
-        noise=float(rng.uniform(1.5, 6.0)),
+        noise=float(rng.uniform(1.0, 4.0)),
         quality=(quality, quality + 12),
     )
 
@@ -169,7 +169,7 @@ def _bystander(
     canvas: Canvas, config: WorldConfig, camera: Camera, view: View, rng: np.random.Generator
 ) -> None:
     """Now and then somebody else walks behind; they count as background."""
-    if rng.random() > 0.18:
+    if rng.random() > 0.12:
         return
     other = stranger(config, int(rng.integers(1 << 20)))
     shift = float(rng.choice([-1, 1]) * rng.uniform(0.4, 0.65)) * view.scale
@@ -306,12 +306,12 @@ def expose(
     if radius > 0.15:
         image = image.filter(ImageFilter.GaussianBlur(radius))
     pixels = np.asarray(image, np.float32)
-    gains = np.array(camera.gains) * np.exp(rng.normal(0, 0.1 * config.cast))
-    gains *= np.exp(rng.normal(0, 0.03 * config.cast, 3))
+    gains = np.array(camera.gains) * np.exp(rng.normal(0, 0.04 * config.cast))
+    gains *= np.exp(rng.normal(0, 0.015 * config.cast, 3))
     pixels = pixels * gains.astype(np.float32)
     grey = pixels @ np.float32([0.299, 0.587, 0.114])
     pixels = grey[..., None] + np.float32(camera.saturation) * (pixels - grey[..., None])
-    slope = np.linspace(-1, 1, size[0], dtype=np.float32) * np.float32(rng.normal(0, 0.1))
+    slope = np.linspace(-1, 1, size[0], dtype=np.float32) * np.float32(rng.normal(0, 0.05))
     pixels *= (1 + slope)[None, :, None]
     pixels = (pixels - np.float32(118)) * np.float32(camera.contrast) + np.float32(118)
     noise = rng.standard_normal(pixels.shape, dtype=np.float32)
