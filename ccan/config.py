@@ -234,7 +234,10 @@ class DataConfig(_Group):
     def __post_init__(self) -> None:
         _positive(self, "identities_per_batch", "images_per_identity", "keep_decoded_limit_mb")
         _fraction(self, "flip_probability", "erasing_probability")
-        _require(self.crop_margin >= 1, f"crop_margin must be at least 1, got {self.crop_margin!r}")
+        _require(
+            1 <= self.crop_margin < math.inf,
+            f"crop_margin must be a finite number ≥ 1, got {self.crop_margin!r}",
+        )
         low, high = self.erasing_area
         _require(
             0 < low <= high <= 1,
@@ -242,8 +245,8 @@ class DataConfig(_Group):
         )
         low, high = self.erasing_aspect
         _require(
-            0 < low <= high,
-            f"erasing_aspect must be 0 < low ≤ high, got {self.erasing_aspect!r}",
+            0 < low <= high < math.inf,
+            f"erasing_aspect must be 0 < low ≤ high, finite, got {self.erasing_aspect!r}",
         )
         _require(
             self.erasing_from_epoch >= 0 and self.workers >= 0,
@@ -290,7 +293,7 @@ class OptimConfig(_Group):
             f"betas must lie in [0, 1), got {self.betas!r}",
         )
         _require(
-            self.weight_decay >= 0 and self.warmup_epochs >= 0,
+            0 <= self.weight_decay < math.inf and self.warmup_epochs >= 0,
             "weight_decay and warmup_epochs must be at least 0, got "
             f"{self.weight_decay!r} and {self.warmup_epochs!r}",
         )
@@ -321,6 +324,7 @@ class TrainConfig(_Group):
 
     def __post_init__(self) -> None:
         _positive(self, "epochs", "evaluate_every", "checkpoint_every")
+        _require(self.seed >= 0, f"seed must be at least 0, got {self.seed!r}")
         _require(
             self.validation_identities >= 0,
             f"validation_identities must be at least 0, got {self.validation_identities!r}",
