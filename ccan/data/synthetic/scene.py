@@ -63,8 +63,8 @@ def camera_of(config: WorldConfig, number: int) -> Camera:
     """Camera `number` of a world."""
     rng = np.random.default_rng([config.seed, CAMERA_STREAM, number])
     strength = config.cast
-    warm, tint = rng.normal(0, 0.03 * strength), rng.normal(0, 0.012 * strength)
-    exposure = float(np.exp(np.clip(rng.normal(0, 0.06), -0.12, 0.1) * strength))
+    warm, tint = rng.normal(0, 0.022 * strength), rng.normal(0, 0.009 * strength)
+    exposure = float(np.exp(np.clip(rng.normal(0, 0.045), -0.09, 0.075) * strength))
     gains = np.exp([warm + tint / 2, -tint, -warm + tint / 2]) * exposure
     side, above = rng.uniform(-0.75, 0.75), rng.uniform(0.35, 0.8)
     direction = np.array([side, -above, rng.uniform(0.45, 0.9)])
@@ -79,8 +79,8 @@ def camera_of(config: WorldConfig, number: int) -> Camera:
         elevation=(low, low + 0.16),
         light=Light(tuple(direction.tolist()), float(rng.uniform(0.54, 0.66))),
         gains=tuple(gains.tolist()),
-        contrast=float(np.exp(rng.normal(0, 0.04) * strength)),
-        saturation=float(np.exp(np.clip(rng.normal(-0.02, 0.07), -0.18, 0.12) * strength)),
+        contrast=float(np.exp(rng.normal(0, 0.03) * strength)),
+        saturation=float(np.exp(np.clip(rng.normal(-0.015, 0.052), -0.13, 0.09) * strength)),
         native=(small, min(1.0, small * 1.5)),
         blur=float(rng.uniform(0.0, 0.8)),
         noise=float(rng.uniform(1.0, 4.0)),
@@ -306,8 +306,8 @@ def expose(
     if radius > 0.15:
         image = image.filter(ImageFilter.GaussianBlur(radius))
     pixels = np.asarray(image, np.float32)
-    gains = np.array(camera.gains) * np.exp(rng.normal(0, 0.04 * config.cast))
-    gains *= np.exp(rng.normal(0, 0.015 * config.cast, 3))
+    gains = np.array(camera.gains) * np.exp(rng.normal(0, 0.03 * config.cast))
+    gains *= np.exp(rng.normal(0, 0.011 * config.cast, 3))
     pixels = pixels * gains.astype(np.float32)
     grey = pixels @ np.float32([0.299, 0.587, 0.114])
     pixels = grey[..., None] + np.float32(camera.saturation) * (pixels - grey[..., None])
