@@ -14,6 +14,7 @@ from PIL import Image
 from ccan.data import load_dataset
 from ccan.data.market1501 import OFFICIAL_COUNTS
 from ccan.data.records import ReIDDataset, Sample, SkippedFile
+from ccan.data.synthetic import WorldConfig, write_world
 from ccan.errors import ConfigError, DatasetError
 
 TRAIN = ["0007_c3s1_000301_01.jpg", "0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg"]
@@ -289,6 +290,27 @@ class TestSynthetic:
         dataset = load_dataset("synthetic", world)
         assert (len(dataset.train), len(dataset.query)) == (0, 3)
 
+    def test_what_the_generator_writes_is_read_back_whole(self, tmp_path: Path):
+        settings = {
+            "identities": 4,
+            "cameras": 2,
+            "images_per_camera": 2,
+            "height": 32,
+            "width": 16,
+        }
+        config = WorldConfig(**settings, distractors=3, junk=2)
+        world = write_world(config, tmp_path / "world", workers=1, progress=False)
+        dataset = load_dataset("synthetic", world)
+        sizes = [len(part) for part in (dataset.train, dataset.query, dataset.gallery)]
+        assert sizes == [2 * 2 * 2, 2 * 2, 2 * 2 + 3]
+        assert [skipped.reason for skipped in dataset.skipped] == ["junk (identity -1)"] * 2
+        recorded = json.loads((world / "attributes.json").read_text())["images"]
+        for sample in (*dataset.train, *dataset.query, *dataset.gallery, *dataset.multi_query):
+            known = recorded[f"{sample.path.parent.name}/{sample.path.name}"]
+            assert (sample.identity, sample.camera) == (known["identity"], known["camera"])
+            assert sample.metadata["view"] == known["view"]
+            assert sample.metadata["visible"] == known["visible"]
+
     def test_damaged_attributes_are_named(self, world: Path):
         (world / "attributes.json").write_text('{"images": ')
         with pytest.raises(DatasetError, match=r"attributes\.json: expected JSON, .*ccan synth"):
@@ -300,7 +322,7 @@ class TestSynthetic:
 
 class TestLoadDataset:
     def test_unknown_name_lists_the_known_ones(self, root: Path):
-        with pytest.raises(ConfigError, match="one of market1501, synthetic, .*got 'market'"):
+        with pytest.raises(ConfigError, match=r"one of market1501, synthetic, .*got 'market'"):
             load_dataset("market", root)
 
     def test_unknown_option_lists_the_known_ones(self, root: Path):
