@@ -171,10 +171,11 @@ class Figure:
             down = [(p[0], p[1] - 0.014, p[2]) for p in (leg.heel, leg.toe)]
             self._add("sole", down[0], down[1], (0.021, 0.02, 0.024, 0.024, 0.018), cap=0.9)
         if person.bottom in ("skirt", "long skirt"):
-            spread = 0.02 + 0.05 * self.pose.stride
+            tight = 0.86 if person.top == "coat" else 1.0
+            spread = (0.02 + 0.05 * self.pose.stride) * tight
             end = 0.245 if person.bottom == "skirt" else 0.13
-            a = (0.088 * self.wide, 0.1 * self.wide, 0.108 * self.wide, 0.118)
-            b = (0.062, 0.078, 0.085 + spread / 2, 0.09 + spread)
+            a = tuple(tight * w * self.wide for w in (0.096, 0.108, 0.114, 0.12))
+            b = (0.066, 0.082 * tight, 0.085 * tight + spread / 2, 0.09 * tight + spread)
             self._add("skirt", (0, WAIST - 0.02, 0), (0, end, 0.005), a, b, cap=0.12)
 
     def _torso(self) -> None:
@@ -205,10 +206,10 @@ class Figure:
         b_wide = tuple(w * (g**1.5) + extra for w, g in zip(b, girth, strict=True))
         self._add("torso", (0, NECK, -0.008), (0, CROTCH, 0), a_wide, b_wide, cap=0.55)
         if person.top == "coat":
-            spread = 0.018 + 0.04 * self.pose.stride
-            hem = (0.1 * wide, 0.106 * wide, 0.112 * wide, 0.12 * wide)
-            deep = (0.07, 0.078, 0.084 + spread / 2, 0.088 + spread)
-            self._add("coat tail", (0, WAIST, 0), (0, 0.27, 0.0), hem, deep, cap=0.1)
+            spread = 0.02 + 0.045 * self.pose.stride
+            hem = tuple(w * wide for w in (0.106, 0.114, 0.12, 0.126))
+            deep = (0.075 * wide, 0.084 * wide, 0.09 + spread / 2, 0.094 + spread)
+            self._add("coat tail", (0, WAIST + 0.01, 0), (0, 0.27, 0.0), hem, deep, cap=0.1)
         if person.top == "hoodie":
             self._add(
                 "hood", (0, 0.835, -0.055), (0, 0.795, -0.065), (0.05, 0.055, 0.045), (0.028,) * 3
@@ -246,7 +247,7 @@ class Figure:
         a = (0.034, 0.043, 0.047, 0.047, 0.045, 0.04, 0.03)
         b = (0.04, 0.053, 0.057, 0.056, 0.053, 0.048, 0.036)
         self._add("head", at(0.972, -0.003), at(0.893, 0.006), a, b, cap=0.8, yaw=yaw)
-        self._add("nose", at(0.934, 0.056), at(0.921, 0.062), (0.006, 0.009), yaw=yaw)
+        self._add("nose", at(0.934, 0.053), at(0.922, 0.058), (0.006, 0.008), yaw=yaw)
         for side in (-1, 1):
             self._add(
                 "ear", at(0.938, -0.004, 0.047 * side), at(0.922, -0.002, 0.046 * side), (0.008,)

@@ -22,8 +22,7 @@ ROWS, ROUND = 64, 72
 _LONG_SLEEVES = ("shirt", "sweater", "hoodie", "jacket", "open jacket", "coat")
 
 
-def _rgb(name: str) -> Floats:
-    table = COLOURS if name in COLOURS else SKINS if name in SKINS else HAIRS
+def _rgb(name: str, table: dict[str, tuple[int, int, int]] = COLOURS) -> Floats:
     return np.asarray(table[name], np.float32)
 
 
@@ -100,7 +99,7 @@ def _torso(person: Person, rng: np.random.Generator) -> _Texture:
         texture.paint(t < 0.42, _rgb(person.top_colour2))
     if person.top_pattern == "logo":
         _logo(texture, person, rng)
-    skin, inner = _rgb(person.skin), _rgb(person.inner_colour)
+    skin, inner = _rgb(person.skin, SKINS), _rgb(person.inner_colour)
     if person.top == "open jacket":
         texture.paint(front < 17 + 14 * (1 - t), inner)
         texture.paint((front < 14) & (t < 0.13), skin)
@@ -137,6 +136,9 @@ def _torso(person: Person, rng: np.random.Generator) -> _Texture:
 def _below_the_top(texture: _Texture, person: Person) -> None:
     """Waist, belt and hem: where the top ends and the bottom begins on the torso."""
     t, bottom = texture.t, _rgb(person.bottom_colour)
+    if person.top == "coat":
+        texture.relabel(t > 0.93, Region.THIGHS)
+        return
     tucked = person.top == "shirt"
     end = (NECK - WAIST) / (NECK - CROTCH) + (0.02 if tucked else 0.2)
     texture.darken((t > end - 0.035) & (t <= end), 0.72)
@@ -154,7 +156,7 @@ def _sleeve(person: Person, rng: np.random.Generator, lower: bool) -> _Texture:
     if person.top_pattern == "blocks" and not lower:
         texture.paint(texture.t < 0.45, _rgb(person.top_colour2))
     texture.folds(rng, 0.16, (6, 4))
-    skin = _rgb(person.skin)
+    skin = _rgb(person.skin, SKINS)
     if person.top not in _LONG_SLEEVES:
         texture.darken((texture.t > 0.54) & (texture.t < 0.6), 0.7)
         texture.paint(texture.t >= (0.0 if lower else 0.6), skin)
@@ -167,8 +169,8 @@ def _sleeve(person: Person, rng: np.random.Generator, lower: bool) -> _Texture:
 def _leg(person: Person, rng: np.random.Generator, lower: bool) -> _Texture:
     region = Region.CRUS_FOOT if lower else Region.THIGHS
     texture = _Texture(ROWS // 2, ROUND // 2, _rgb(person.bottom_colour), region)
-    t, phi, skin = texture.t, texture.phi, _rgb(person.skin)
-    if person.bottom_pattern == "side stripe":
+    t, phi, skin = texture.t, texture.phi, _rgb(person.skin, SKINS)
+    if person.bottom_pattern == "side stripe" and "skirt" not in person.bottom:
         texture.paint(np.abs(np.abs(phi) - 90) < 16, _rgb("white"))
     elif person.bottom_pattern == "checks":
         texture.darken(((t * 5) % 1 < 0.4) | ((phi / 60) % 1 < 0.4), 0.6)
@@ -192,7 +194,7 @@ def _leg(person: Person, rng: np.random.Generator, lower: bool) -> _Texture:
 
 
 def _head(person: Person) -> _Texture:
-    skin, hair = _rgb(person.skin), _rgb(person.hair_colour)
+    skin, hair = _rgb(person.skin, SKINS), _rgb(person.hair_colour, HAIRS)
     texture = _Texture(ROWS, ROUND, skin, Region.HEAD_SHOULDER)
     t, _phi, front = texture.t, texture.phi, np.abs(texture.phi)
     texture.darken((np.abs(front - 27) < 14) & (np.abs(t - 0.5) < 0.06), 0.72)
@@ -247,7 +249,7 @@ def _shoe(person: Person) -> _Texture:
     if person.shoes == "trainers":
         texture.darken((texture.t > 0.4) & (texture.t < 0.5), 1.3)
     if person.shoes == "flats":
-        texture.paint((texture.t > 0.3) & (texture.t < 0.6), _rgb(person.skin))
+        texture.paint((texture.t > 0.3) & (texture.t < 0.6), _rgb(person.skin, SKINS))
     return texture
 
 
@@ -256,7 +258,7 @@ def atlas_of(person: Person) -> Atlas:
     """Every texture of a person; the same person always wears the same folds."""
     rng = np.random.default_rng(person.cloth)
     head, crus, carried = Region.HEAD_SHOULDER, Region.CRUS_FOOT, Region.CARRIED
-    skin, hair = _rgb(person.skin), _rgb(person.hair_colour)
+    skin, hair = _rgb(person.skin, SKINS), _rgb(person.hair_colour, HAIRS)
     bag, held = _rgb(person.bag_colour), _rgb(person.held_colour)
     bag_texture = _plain(bag, carried, rng, 0.08)
     bag_texture.darken(np.abs(bag_texture.t - 0.2) < 0.03, 0.6)
