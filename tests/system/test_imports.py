@@ -17,33 +17,23 @@ EXTRAS = [
     *("matplotlib", "pandas", "jupyter", "jupyterlab", "IPython"),
 ]
 
-# A finder that refuses to load the named packages, as if they had never been installed.
-BLOCK = """
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"No module named {name!r} (blocked by the test)", name=name)
-sys.meta_path.insert(0, Refuse())
-"""
-
 
 def run_python(code: str, blocked: list[str]) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter in which the blocked packages cannot be imported."""
-    program = f"BLOCKED = {blocked!r}\n{BLOCK}\n{code}"
+    """A fresh interpreter in which the blocked packages cannot be imported, as if never installed."""
+    program = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n{code}"
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_the_block_works():
-    refused = run_python("import scipy.stats", ["scipy"])
+    refused = run_python("import scipy", ["scipy"])
     assert refused.returncode == 1
-    assert "No module named 'scipy'" in refused.stderr
+    assert "ModuleNotFoundError: import of scipy halted" in refused.stderr
 
 
 def test_import_ccan_needs_no_extra_and_loads_nothing_heavy():
     code = (
         "import ccan, sys\n"
-        "print(*sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
+        "print(*sorted({name.split('.')[0] for name, module in sys.modules.items() if module}))"
     )
     ran = run_python(code, [*EXTRAS, "tyro"])
     assert ran.returncode == 0, ran.stderr

@@ -53,6 +53,7 @@ def test_commands_are_read_from_bash_blocks_only():
         ["make", "tea"],
         ["ccan", "train", "--data", "DIR", "--out", "RUN", "--no-such-option"],
         ["ccan", "trian"],
+        ["python", "app/demo.py", "--no-such-option"],
         ["python", "app/no_such_file.py"],
         ["python", "-m", "pytest", "tests/no_such_file.py"],
         ["unknown-program"],
