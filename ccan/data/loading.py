@@ -34,32 +34,40 @@ def open_image(source: str | Path | BinaryIO) -> Image.Image:
 
     Raises: DatasetError that names the file if it is missing, truncated, too large or not an image.
     """
-    name = str(getattr(source, "name", source))
+    name = str(source if isinstance(source, str | Path) else getattr(source, "name", "the image"))
     try:
         with Image.open(source) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DatasetError(
-                    f"{name}: expected at most {MAX_PIXELS:,} pixels, got {width}×{height}; scale it down"
+                    f"expected at most {MAX_PIXELS:,} pixels, got {width}×{height}; scale it down"
                 )
             image.load()
-            upright = ImageOps.exif_transpose(image)
-    except DatasetError:
-        raise
+            return to_rgb(ImageOps.exif_transpose(image))
+    except DatasetError as error:
+        raise DatasetError(f"{name}: {error}") from error
     except FileNotFoundError as error:
         raise DatasetError(f"{name}: no such image file; check the path") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DatasetError(
+            f"{name}: expected at most {MAX_PIXELS:,} pixels, got more ({error}); scale it down"
+        ) from error
+    except Exception as error:  # damaged bytes make Pillow's decoders raise errors of many kinds
         raise DatasetError(
             f"{name}: expected a readable image, got {error}; the file is damaged, cut off or not an image"
         ) from error
-    return to_rgb(upright)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as 8-bit RGB; transparent pixels stand on white, 16- and 32-bit grey is stretched to 0…255."""
+    """Any PIL image as 8-bit RGB; transparent pixels stand on white, 16- and 32-bit grey is stretched to 0…255.
+
+    Raises: DatasetError if a pixel is not a finite number.
+    """
     if image.mode.startswith(("I", "F")):  # 16- and 32-bit grey: stretch to 8 bits
         values = np.asarray(image, dtype=np.float64)
         low, high = float(values.min()), float(values.max())
+        if not np.isfinite([low, high]).all():
+            raise DatasetError("expected finite pixel values, got NaN or infinity; mend the image")
         grey = (values - low) / max(high - low, 1e-12) * 255
         image = Image.fromarray(grey.astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
@@ -130,7 +138,8 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int, int]]):
     def __getitem__(self, key: tuple[int, int, int, int]) -> tuple[torch.Tensor, int, int]:
         index, seed, epoch, place = key
         pixels = self._decode(index) if self.pixels is None else self.pixels[index]
-        generator = np.random.default_rng([seed, epoch, place])
+        # From 1, because NumPy pads a short seed with zeros: (seed, epoch) is the sampler's.
+        generator = np.random.default_rng([seed, epoch, 1 + place])
         return self.augment(pixels, epoch, generator), self.labels[index], index
 
     def batches_in_epoch(self, data: DataConfig, seed: int, epoch: int) -> int:
