@@ -2,9 +2,9 @@
 
 A *solid* runs from a top to a bottom point; its cross-section at t ∈ [0, 1] is an ellipse of half-widths a(t) (to the
 body's left) and b(t) (forward). Seen from azimuth θ that ellipse has the half-width w = √(a²cos²θ + b²sin²θ), and the
-surface point that projects to w·sin u, u ∈ [-π/2, π/2], lies at the ellipse angle φ = ψ + u, ψ = atan2(b sin θ, a cos θ),
-at the depth (ab/w)·cos u + ((a²-b²) sin θ cos θ / w)·sin u. So each pixel knows its depth, its normal and its place
-(t, φ) on the cloth, and stripes wrap round a limb as they should.
+surface point that projects to w·sin u, u ∈ [-π/2, π/2], lies at the ellipse angle φ = ψ + u, ψ = atan2(b sin θ,
+a cos θ), at the depth (ab/w)·cos u + ((a²-b²) sin θ cos θ / w)·sin u. So each pixel knows its depth, its normal and
+its place (t, φ) on the cloth, and stripes wrap round a limb as they should.
 
 Axes: body x = the person's left, y = up, z = forward, in metres; screen x = right, y = down in pixels, z = towards the
 camera in pixels. θ = 0 looks at the face, θ = 90° at the person's left side.
@@ -181,11 +181,12 @@ class Canvas:
         texel += turn % around + (start + first)
         self.texel[window][seen] = texel
 
-    def resolve(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """Colours (H, W, 3) in [0, 255] after shading, and where anything was drawn (H, W)."""
-        colours = np.concatenate(self._colours)[self.texel]
-        colours *= self.shade[..., None]
-        return colours, self.texel > 0
+    def paint_over(self, ground: Floats) -> None:
+        """Put the shaded colours of everything drawn onto a ground (H, W, 3) in [0, 255]; in place."""
+        place = np.flatnonzero(self.texel)
+        colours = np.concatenate(self._colours)[self.texel.ravel()[place]]
+        colours *= self.shade.ravel()[place][:, None]
+        ground.reshape(-1, 3)[place] = colours
 
     def labels(self) -> NDArray[np.uint8]:
         """Regions (H, W) uint8."""

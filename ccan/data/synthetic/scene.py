@@ -6,20 +6,28 @@ A shot is drawn once as a *scene* a third larger than the box, then cut by a wel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from ccan.data.synthetic.backdrop import backdrop
 from ccan.data.synthetic.body import Figure, Pose
 from ccan.data.synthetic.occluders import OCCLUDERS, occluder_solids
-from ccan.data.synthetic.people import Person, stranger
+from ccan.data.synthetic.people import (
+    DISTRACTOR_STREAM,
+    PEOPLE_STREAM,
+    Person,
+    citizen,
+    stranger,
+)
 from ccan.data.synthetic.render import Canvas, Floats, Light, View
 from ccan.data.synthetic.wardrobe import atlas_of
 from ccan.data.synthetic.world import Region, WorldConfig
 
-CAMERA_STREAM, SHOT_STREAM = 3, 4
+CAMERA_STREAM, SHOT_STREAM, JUNK_STREAM = 3, 4, 6
 MARGIN = 1.36
 """Height and width of the scene over those of a well-aligned box."""
 
@@ -107,6 +115,32 @@ class Shot:
     facts: dict[str, Any]
 
 
+@lru_cache(maxsize=16)
+def station(config: WorldConfig, number: int) -> tuple[Camera, NDArray[np.uint8]]:
+    """A camera and its background, kept for the next shot."""
+    return camera_of(config, number), backdrop(config, number)
+
+
+def shot_of(
+    config: WorldConfig, identity: int, camera: int, place: int
+) -> tuple[Shot, np.random.Generator]:
+    """Shot `place` (from 0) of an identity in a camera, and the generator that its detector's box goes on with."""
+    rng = np.random.default_rng([config.seed, SHOT_STREAM, PEOPLE_STREAM, identity, camera, place])
+    here, background = station(config, camera)
+    return take_shot(config, here, background, citizen(config, identity).person, rng), rng
+
+
+def stray_shot(
+    config: WorldConfig, number: int, junk: bool
+) -> tuple[Shot, int, np.random.Generator]:
+    """A shot of a person of neither half for distractor or junk image `number`, its camera, its generator."""
+    stream = JUNK_STREAM if junk else DISTRACTOR_STREAM
+    rng = np.random.default_rng([config.seed, SHOT_STREAM, stream, number])
+    camera = 1 + number % config.cameras
+    person = stranger(config, 2 * number + int(junk))
+    return take_shot(config, *station(config, camera), person, rng), camera, rng
+
+
 def view_name(azimuth: float) -> str:
     """`front`, `side` or `back` for an azimuth in radians."""
     cosine = np.cos(azimuth)
@@ -146,12 +180,11 @@ def take_shot(
     whole = canvas.texel > 0
     _bystander(canvas, config, camera, view, rng)
     occluder = _occlude(canvas, config, camera, view, person, rng)
-    colours, drawn = canvas.resolve()
     labels = canvas.labels()
     ground = _window(background, height, width, rng)
     _shadow(ground, view, rng)
-    np.copyto(colours, ground, where=~drawn[..., None])
-    np.clip(colours, 0, 255, out=colours)
+    canvas.paint_over(ground)
+    np.clip(ground, 0, 255, out=ground)
     hidden = np.count_nonzero(whole & (labels == Region.OCCLUDER)) / max(1, np.count_nonzero(whole))
     facts = {
         "azimuth": round(float(np.degrees(azimuth)), 1),
@@ -162,7 +195,7 @@ def take_shot(
         "occluder": occluder,
         "occlusion": round(hidden, 4),
     }
-    return Shot(colours.astype(np.uint8), labels, whole, _aligned_box(whole, config), facts)
+    return Shot(ground.astype(np.uint8), labels, whole, _aligned_box(whole, config), facts)
 
 
 def _bystander(
@@ -309,7 +342,7 @@ def expose(
     gains = np.array(camera.gains) * np.exp(rng.normal(0, 0.03 * config.cast))
     gains *= np.exp(rng.normal(0, 0.011 * config.cast, 3))
     pixels = pixels * gains.astype(np.float32)
-    grey = pixels @ np.float32([0.299, 0.587, 0.114])
+    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     pixels = grey[..., None] + np.float32(camera.saturation) * (pixels - grey[..., None])
     slope = np.linspace(-1, 1, size[0], dtype=np.float32) * np.float32(rng.normal(0, 0.05))
     pixels *= (1 + slope)[None, :, None]

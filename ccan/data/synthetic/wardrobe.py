@@ -47,7 +47,7 @@ class _Texture:
         degrees = (np.arange(around, dtype=np.float32) + 0.5) * (360 / around)
         self.phi = ((degrees + 180) % 360 - 180)[None, :]
 
-    def paint(self, where: NDArray[np.bool_], colour: Floats) -> None:
+    def paint(self, where: NDArray[np.bool_], colour: NDArray[np.floating]) -> None:
         self.colours[np.broadcast_to(where, self.labels.shape)] = colour
 
     def darken(self, where: NDArray[np.bool_], factor: float) -> None:
@@ -202,7 +202,9 @@ def _head(person: Person) -> _Texture:
     texture.paint((np.abs(front - 27) < 7) & (np.abs(t - 0.51) < 0.035), _rgb("white") * 0.85)
     texture.paint((np.abs(front - 26) < 4) & (np.abs(t - 0.515) < 0.035), _rgb("black"))
     texture.darken((front < 8) & (np.abs(t - 0.72) < 0.025), 0.8)
-    texture.paint((front < 16) & (np.abs(t - 0.84) < 0.025), skin * np.float32([0.78, 0.5, 0.5]))
+    texture.paint(
+        (front < 16) & (np.abs(t - 0.84) < 0.025), skin * np.array([0.78, 0.5, 0.5], np.float32)
+    )
     if person.beard:
         bearded = (front < 75) & (t > 0.74) & ~((front < 15) & (np.abs(t - 0.84) < 0.03))
         texture.paint(bearded, 0.55 * hair + 0.3 * skin)

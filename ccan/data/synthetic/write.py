@@ -1,9 +1,9 @@
 """A synthetic world on disk: Market-1501's folders and names, a label map for each image, and what is known of it all.
 
-    bounding_box_train/  query/  bounding_box_test/  gt_bbox/      0002_c1s1_000451_03.jpg (identity, camera, frame, box)
-    labels/<folder>/<stem>.png                                     palette PNG, values of `Region`
-    attributes.json                                                identities and images, all that the generator knows
-    world.json                                                     settings, format and splits; written last
+    bounding_box_train/  query/  bounding_box_test/  gt_bbox/     0002_c1s1_000451_03.jpg: identity, camera, frame, box
+    labels/<folder>/<stem>.png                                    palette PNG, values of `Region`
+    attributes.json                                               identities and images, all that the generator knows
+    world.json                                                    settings, format and splits; written last
 
 Box 00 is a careful hand's (gt_bbox), higher numbers are a detector's. Every image owns a generator derived from
 (seed, person, camera, shot), so the bytes do not depend on the number of workers.
@@ -21,7 +21,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from ccan.data.synthetic.backdrop import backdrop
-from ccan.data.synthetic.people import citizen, stranger
+from ccan.data.synthetic.people import citizen
 from ccan.data.synthetic.scene import (
-    SHOT_STREAM,
     Box,
-    Camera,
     Shot,
-    camera_of,
     cut_labels,
     detector_box,
     expose,
     junk_box,
-    take_shot,
+    shot_of,
+    station,
+    stray_shot,
 )
 from ccan.data.synthetic.world import FORMAT_VERSION, Region, WorldConfig
 from ccan.errors import ConfigError, DatasetError
@@ -62,10 +59,9 @@ PALETTE = (
 """Colours of the label maps, by `Region`."""
 
 _FLAT_PALETTE = [channel for colour in PALETTE for channel in colour]
-_PERSON, _DISTRACTOR, _JUNK = 0, 1, 2
 
-Unit = tuple[int, int]
-"""A piece of work: kind and number (identity, or place among the distractors or the junk)."""
+Unit = tuple[str, int]
+"""A piece of work: `person`, `distractor` or `junk`, and its number (an identity, or a place among its kind)."""
 
 
 def write_world(
@@ -184,12 +180,12 @@ def _move(partial: Path, out: Path, config: WorldConfig, splits: tuple[str, ...]
 
 def _units(config: WorldConfig, splits: tuple[str, ...]) -> Iterator[Unit]:
     if "train" in splits:
-        yield from ((_PERSON, identity) for identity in config.train_identities)
+        yield from (("person", identity) for identity in config.train_identities)
     if {"query", "gallery", "gt_bbox"} & set(splits):
-        yield from ((_PERSON, identity) for identity in config.test_identities)
+        yield from (("person", identity) for identity in config.test_identities)
     if "gallery" in splits:
-        yield from ((_DISTRACTOR, number) for number in range(config.distractor_images))
-        yield from ((_JUNK, number) for number in range(config.junk_images))
+        yield from (("distractor", number) for number in range(config.distractor_images))
+        yield from (("junk", number) for number in range(config.junk_images))
 
 
 def _image_count(config: WorldConfig, splits: tuple[str, ...]) -> int:
@@ -313,56 +309,43 @@ def work() -> None:
         print(json.dumps(records), flush=True)
 
 
-@lru_cache(maxsize=16)
-def _station(config: WorldConfig, number: int) -> tuple[Camera, NDArray[np.uint8]]:
-    return camera_of(config, number), backdrop(config, number)
-
-
 def render_unit(
     config: WorldConfig, root: Path, splits: tuple[str, ...], unit: Unit
 ) -> dict[str, dict[str, Any]]:
     """Write the images and maps of one piece of work; their records by `folder/name.jpg`."""
     kind, number = unit
-    if kind != _PERSON:
-        return _render_extra(config, root, kind, number)
-    person = citizen(config, number).person
+    if kind != "person":
+        return _render_stray(config, root, number, junk=kind == "junk")
     train = number in config.train_identities
+    hand = not train and "gt_bbox" in splits
     records: dict[str, dict[str, Any]] = {}
-    for camera_number in range(1, config.cameras + 1):
+    for camera in range(1, config.cameras + 1):
         for place in range(config.images_per_camera):
             split = "train" if train else "gallery" if place else "query"
-            hand = not train and "gt_bbox" in splits
             if split not in splits and not hand:
                 continue
-            key = [config.seed, SHOT_STREAM, _PERSON, number, camera_number, place]
             frame = 25 * (place + 1 + config.images_per_camera * (number % 97)) + number % 25
-            stem = f"{number:04d}_c{camera_number}s{1 + place % 2}_{frame:06d}"
-            camera, background = _station(config, camera_number)
-            rng = np.random.default_rng(key)
-            shot = take_shot(config, camera, background, person, rng)
+            stem = f"{number:04d}_c{camera}s{1 + place % 2}_{frame:06d}"
+            shot, rng = shot_of(config, number, camera, place)
+            hand_rng = rng.spawn(1)[0]
             if split in splits:
-                box = detector_box(shot, config, rng)
                 file = f"{FOLDERS[split]}/{stem}_{place + 1:02d}"
+                box = detector_box(shot, config, rng)
                 records |= _develop(config, root, file, number, camera, shot, box, rng)
             if hand:
-                rng = np.random.default_rng([*key, 1])
-                file = f"{FOLDERS['gt_bbox']}/{stem}_00"
-                records |= _develop(config, root, file, number, camera, shot, shot.aligned, rng)
+                file, box = f"{FOLDERS['gt_bbox']}/{stem}_00", shot.aligned
+                records |= _develop(config, root, file, number, camera, shot, box, hand_rng)
     return records
 
 
-def _render_extra(
-    config: WorldConfig, root: Path, kind: int, number: int
+def _render_stray(
+    config: WorldConfig, root: Path, number: int, junk: bool
 ) -> dict[str, dict[str, Any]]:
     """One distractor (a person of neither half) or one junk image (a fragment, or hardly anybody)."""
-    rng = np.random.default_rng([config.seed, SHOT_STREAM, kind, number])
-    camera, background = _station(config, 1 + number % config.cameras)
-    person = stranger(config, 2 * number + (kind == _JUNK))
-    shot = take_shot(config, camera, background, person, rng)
-    junk = kind == _JUNK
+    shot, camera, rng = stray_shot(config, number, junk)
     box = junk_box(shot, config, rng) if junk else detector_box(shot, config, rng)
     identity, who = (-1, "-1") if junk else (0, "0000")
-    file = f"{FOLDERS['gallery']}/{who}_c{camera.number}s1_{25 * (number + 1):06d}_01"
+    file = f"{FOLDERS['gallery']}/{who}_c{camera}s1_{25 * (number + 1):06d}_01"
     return _develop(config, root, file, identity, camera, shot, box, rng)
 
 
@@ -371,12 +354,13 @@ def _develop(
     root: Path,
     file: str,
     identity: int,
-    camera: Camera,
+    camera_number: int,
     shot: Shot,
     box: Box,
     rng: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
     """Write one box of a shot as JPEG and label map; its record by file name."""
+    camera, _ = station(config, camera_number)
     image = expose(config, camera, shot, box, rng)
     image.save(root / f"{file}.jpg", quality=int(rng.integers(*camera.quality)))
     labels = cut_labels(config, shot.labels, box)
