@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.system.commands import ROOT, check, commands, pages
 
@@ -63,3 +65,24 @@ def test_commands_are_read_from_bash_blocks_only():
 def test_a_command_that_cannot_work_is_refused(wrong: list[str]):
     with pytest.raises((AssertionError, SystemExit)):
         check(wrong)
+
+
+def test_readme_begins_with_two_commands_and_the_build_server_runs_one_of_them():
+    first = commands((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert ["make", "demo"] in first and ["make", "test"] in first
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_readme_gives_the_set_up_without_make_too():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for step in ("-m venv .venv", "install -r requirements.lock", "install -e . --no-deps"):
+        assert step in readme
+
+
+def test_readme_names_every_library_that_we_ask_for():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").lower()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(one for extra in extras for one in extra)]
+    names = {Requirement(text).name.lower() for text in asked} - {"ccan"}
+    assert not [name for name in sorted(names) if name not in readme]
