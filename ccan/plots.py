@@ -62,11 +62,11 @@ class ColourScale:
 
     low: float
     high: float
-    palette: Palette = "cividis"
+    palette: Palette = "viridis"
 
     @classmethod
     def covering(
-        cls, maps: Sequence[NDArray[np.floating[Any]]], palette: Palette = "cividis"
+        cls, maps: Sequence[NDArray[np.floating[Any]]], palette: Palette = "viridis"
     ) -> ColourScale:
         """From 0 to the largest finite value of all maps: one scale for all that is compared."""
         largest = max((float(np.nanmax(values)) for values in maps if values.size), default=0.0)

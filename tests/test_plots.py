@@ -50,9 +50,9 @@ def test_a_scale_covers_all_maps_and_ignores_what_is_not_there() -> None:
     scale = ColourScale.covering([np.array([[0.5, np.nan]]), np.array([2.0])])
     assert (scale.low, scale.high) == (0, 2)
     assert scale.ticks() == ["0", "1", "2"]
-    assert scale.stops(3) == ["#00224e", "#7d7c78", "#fee838"]
+    assert scale.stops(3) == ["#440154", "#21918c", "#fde725"]
     assert ColourScale.covering([np.zeros((2, 2))]).high == 1
-    assert scale.paint(np.array([-5.0, 9.0])).tolist() == [[0, 34, 78], [254, 232, 56]]
+    assert scale.paint(np.array([-5.0, 9.0])).tolist() == [[68, 1, 84], [253, 231, 37]]
 
 
 def test_an_overlay_colours_each_cell_and_leaves_the_rest_to_the_image() -> None:
@@ -60,8 +60,8 @@ def test_an_overlay_colours_each_cell_and_leaves_the_rest_to_the_image() -> None
     values[:10, :10], values[:10, 10:] = 0, 1
     picture = pixels(overlay(GREY, values, ColourScale(0, 1), height=80, strength=0.5))
     assert picture.shape == (80, 40, 3)
-    np.testing.assert_allclose(picture[0, 0], (np.array([0, 34, 78]) + 128) / 2, atol=1)
-    np.testing.assert_allclose(picture[19, 20], (np.array([254, 232, 56]) + 128) / 2, atol=1)
+    np.testing.assert_allclose(picture[0, 0], (np.array([68, 1, 84]) + 128) / 2, atol=1)
+    np.testing.assert_allclose(picture[19, 20], (np.array([253, 231, 37]) + 128) / 2, atol=1)
     assert (picture[:20, :20] == picture[0, 0]).all()
     outside = picture[20:]
     assert (outside == outside[0, 0]).all() and len(set(outside[0, 0])) == 1
@@ -102,7 +102,7 @@ def test_the_attention_figure_has_a_panel_for_what_there_is(
     figure = attention_figure(GREY, record_of(*slots), "added_energy", height=100)
     assert figure.size == (panels * 50 + (panels + 1) * 24, 100 + 34 + 54)
     legend = pixels(figure)[34 + 100 + 8, 24 + 50 + 24 : 24 + 50 + 24 + 50]
-    assert legend[0].tolist() == [0, 34, 78] and legend[-1].tolist() == [254, 232, 56]
+    assert legend[0].tolist() == [68, 1, 84] and legend[-1].tolist() == [253, 231, 37]
 
 
 def test_a_network_without_attention_has_no_figure() -> None:

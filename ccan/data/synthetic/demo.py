@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ccan.data.records import ReIDDataset
@@ -35,4 +36,4 @@ def demo_world(cache: Path | None = None, *, progress: bool = True) -> ReIDDatas
     name = f"demo-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     folder = (cache or cache_folder()) / "worlds" / name
     world = write_world(DEMO_WORLD, folder, progress=progress, splits=DEMO_SPLITS)
-    return load_synthetic(world)
+    return replace(load_synthetic(world), name="demo")

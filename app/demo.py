@@ -1,0 +1,70 @@
+"""Start the dashboard: `python app/demo.py`, then open the address that it prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from app.serving import AUTH_VARIABLE, check, free_port, launch_settings, logins, speak_directly
+from ccan.errors import CCANError
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on; others than this need a login")
+    add("--port", type=int, default=7860, help="0 = any free one")
+    add("--checkpoint", default="demo", help="a checkpoint, a run folder, or demo (bundled)")
+    add("--dataset", default="demo", help="layout of --data, or demo (a synthetic world)")
+    add("--data", type=Path, help="folder of the dataset")
+    add("--auth-file", type=Path, help=f"file with lines user:password; or set {AUTH_VARIABLE}")
+    add("--check", action="store_true", help="build everything, answer one request, exit")
+    return parser.parse_args(arguments)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Load, build, launch; until interrupted, or for one request with --check."""
+    auth = logins(options.host, options.auth_file)
+    port = free_port(options.host, 0 if options.check else options.port)
+    print("Loading model, images and index (the first start takes up to a minute) …", flush=True)
+    from app.store import Store
+
+    store = Store.open(options.checkpoint, options.dataset, options.data)
+    print(f"{store.dataset.summary()}\n{store.report.summary()}")
+    from app.ui import build_ui
+
+    page = build_ui(store)
+    settings = launch_settings(store) | {"server_name": options.host, "server_port": port}
+    _, address, _ = page.launch(auth=auth, prevent_thread_lock=True, **settings)
+    try:
+        if options.check:
+            print(check(address, store.query_ids[0], auth))
+        else:
+            print(f"\nOpen {address} (Ctrl-C ends it)", flush=True)
+            page.block_thread()
+    finally:
+        page.close(verbose=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 = done, 2 = an error that is the user's to mend."""
+    options = parse(arguments)
+    speak_directly()
+    try:
+        serve(options)
+    except (CCANError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

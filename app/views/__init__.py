@@ -1,0 +1,1 @@
+"""One file a tab: each turns a selection into HTML and does nothing else."""
