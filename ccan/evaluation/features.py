@@ -6,10 +6,9 @@ Letters: N images, D numbers of a descriptor.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -150,30 +149,30 @@ def extract_features(
     Returns: float32 features (float64 if the model computes in it) on the CPU, named by the path of the image.
     Raises: DatasetError that names the broken images, or if there is no image.
     """
-    from ccan.data.loading import TestImages, find_broken  # decoders are needed only here
+    from ccan.data.loading import TestImages  # decoders are needed only here
 
-    samples = _without_broken(samples) if on_broken == "skip" else list(samples)
-    if not samples:
+    samples = list(samples)
+    images = TestImages(
+        [sample.path for sample in samples], *_input_size(model, height, width), skip_broken=True
+    )
+    config = EvalConfig(batch_size=batch_size, workers=workers)
+    strict = on_broken == "error"
+    with warnings.catch_warnings(), _progress_of(len(samples), progress) as advance:
+        # A warning of a decoding process reaches nobody; all broken images are named together below.
+        warnings.filterwarnings("ignore", "left out: ", UserWarning)
+        # The batches are handed over: processes of an unfinished pass end at once when nobody holds them.
+        features, rows = _forward_all(
+            model, images.batches(config), device, autocast, advance, strict
+        )
+    if len(rows) < len(samples):
+        _complain(samples, rows, strict)
+    if not rows:
         raise DatasetError("there is no image to extract features of; check the folder or the list")
-    paths = [sample.path for sample in samples]
-    images = TestImages(paths, *_input_size(model, height, width))
-    batches = images.batches(EvalConfig(batch_size=batch_size, workers=workers))
-    try:
-        with _progress_of(len(paths), progress) as advance:
-            features = _forward_all(model, batches, device, autocast, advance)
-    except (
-        DatasetError
-    ) as error:  # a worker's error is a traceback in words: say what is broken instead
-        if broken := find_broken(samples):
-            raise DatasetError(
-                f"{_listed(broken)}; mend or remove them, or leave them out with on_broken='skip'"
-            ) from error
-        raise
     return FeatureSet(
-        features,
-        [sample.identity for sample in samples],
-        [sample.camera for sample in samples],
-        [str(path) for path in paths],
+        torch.cat(features),  # made outside of inference mode: an ordinary tensor
+        [samples[row].identity for row in rows],
+        [samples[row].camera for row in rows],
+        [str(samples[row].path) for row in rows],
     )
 
 
@@ -189,21 +188,22 @@ def _input_size(model: nn.Module, height: int | None, width: int | None) -> tupl
     return config.image_height, config.image_width
 
 
-def _without_broken(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples that can be decoded; the others are named in a warning."""
+def _complain(samples: Sequence[Sample], rows: Sequence[int], strict: bool) -> None:
+    """Name the images that are not among `rows`: in a DatasetError if strict, else in a UserWarning."""
     from ccan.data.loading import find_broken
 
-    broken = find_broken(samples)
-    if broken:
-        warnings.warn(f"left out {_listed(broken)}", stacklevel=3)
-    return [sample for sample in samples if sample.path not in broken]
-
-
-def _listed(broken: Mapping[Path, str]) -> str:
-    """How many images are broken, and what ails the first ten."""
+    read = set(rows)
+    lost = [sample for row, sample in enumerate(samples) if row not in read]
+    # A strict pass ends at the first broken image; the others are found here.
+    broken = find_broken(samples) or {s.path: f"{s.path}: was not readable then" for s in lost}
     first = "; ".join(list(broken.values())[:10])
     more = f"; and {len(broken) - 10} more" if len(broken) > 10 else ""
-    return f"images that cannot be read ({len(broken)}): {first}{more}"
+    listed = f"images that cannot be read ({len(broken)}): {first}{more}"
+    if strict:
+        raise DatasetError(
+            f"{listed}; mend or remove them, or leave them out with on_broken='skip'"
+        )
+    warnings.warn(f"left out {listed}", stacklevel=3)
 
 
 @contextmanager
@@ -233,20 +233,28 @@ def _forward_all(
     device: torch.device | str | None,
     autocast: torch.dtype | None,
     advance: Callable[[int], object],
-) -> Tensor:
-    """Descriptors of all batches, (N, D) on the CPU; the model's modules keep their training modes."""
+    strict: bool,
+) -> tuple[list[Tensor], list[int]]:
+    """Descriptors of each batch on the CPU and the rows they belong to; stops at a missing row if strict.
+
+    The model's modules keep their training modes.
+    """
     weight = next(model.parameters(), torch.empty(0))
     where = weight.device if device is None else torch.device(device)
     modes = {module: module.training for module in model.modules()}
     model.to(where).eval()
     mixed = torch.autocast(where.type, dtype=autocast, enabled=autocast is not None)
-    parts: list[Tensor] = []
+    features: list[Tensor] = []
+    rows: list[int] = []
     try:
         with torch.inference_mode(), mixed:
-            for images, _ in batches:
-                parts.append(model(images.to(where, weight.dtype)).descriptor.cpu())
-                advance(len(images))
+            for images, indices in batches:
+                features.append(model(images.to(where, weight.dtype)).descriptor.cpu())
+                rows.extend(indices)
+                advance(len(indices))
+                if strict and rows[-1] >= len(rows):
+                    break
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return torch.cat(parts)  # outside of inference mode: an ordinary tensor
+    return features, rows

@@ -291,14 +291,7 @@ class TestSynthetic:
         assert (len(dataset.train), len(dataset.query)) == (0, 3)
 
     def test_what_the_generator_writes_is_read_back_whole(self, tmp_path: Path):
-        settings = {
-            "identities": 4,
-            "cameras": 2,
-            "images_per_camera": 2,
-            "height": 32,
-            "width": 16,
-        }
-        config = WorldConfig(**settings, distractors=3, junk=2)
+        config = WorldConfig(identities=4, cameras=2, images_per_camera=2, distractors=3, junk=2)
         world = write_world(config, tmp_path / "world", workers=1, progress=False)
         dataset = load_dataset("synthetic", world)
         sizes = [len(part) for part in (dataset.train, dataset.query, dataset.gallery)]

@@ -146,9 +146,12 @@ class TestExtraction:
         assert model.training and not model.norm.training
 
     def test_modes_are_given_back_after_an_error_too(self, samples: list[Sample]):
-        model = Averages().train()
-        samples[3].path.write_bytes(b"not an image")
-        with pytest.raises(DatasetError):
+        class Failing(Averages):
+            def forward(self, images: Tensor) -> SimpleNamespace:
+                raise RuntimeError("out of memory")
+
+        model = Failing().train()
+        with pytest.raises(RuntimeError, match="out of memory"):
             extract_features(model, samples, workers=0)
         assert model.training
 
@@ -222,6 +225,13 @@ class TestExtraction:
         rest = samples[:2] + samples[3:]
         torch.testing.assert_close(found.features, expected_features(rest), atol=1e-5, rtol=0)
         assert found.identities.tolist() == [10, 11, 13, 14, 15, 16]
+
+    def test_it_stops_soon_after_a_broken_image(self, samples: list[Sample]):
+        model = Averages()
+        samples[1].path.write_bytes(b"")
+        with pytest.raises(DatasetError, match=r"cannot be read \(1\)"):
+            extract_features(model, samples, batch_size=2, workers=0)
+        assert [size[0] for size in model.sizes] == [1, 2]  # of four batches
 
     def test_no_image_at_all(self, samples: list[Sample]):
         with pytest.raises(DatasetError, match="no image to extract features of"):
