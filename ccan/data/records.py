@@ -29,7 +29,7 @@ class Sample:
     path: Path
     identity: int
     camera: int
-    metadata: Mapping[str, str | float] = field(default_factory=dict)
+    metadata: Mapping[str, str | float] = field(default_factory=dict[str, str | float])
 
 
 @dataclass(frozen=True, slots=True)
