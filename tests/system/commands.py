@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:make|ccan) [^`\n]+)`")
 ASSIGNMENT = re.compile(r"^[A-Z_]+=")
 SEPARATORS = {"&&", "||", "|", ";", "&"}
 
@@ -39,6 +40,11 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
+def mentions(text: str) -> list[list[str]]:
+    """The words of each `make …` and `ccan …` that a page names within a sentence or a table."""
+    return [shlex.split(command) for command in INLINE.findall(FENCE.sub("", text))]
+
+
 def check(command: list[str]) -> None:
     """Raise AssertionError or SystemExit for a command that could not work.
 
@@ -59,7 +65,7 @@ def check(command: list[str]) -> None:
         from ccan.cli import parse
 
         parse(rest)
-    elif program == "python":
+    elif program in ("python", "python3"):
         check_python(rest)
     elif program == "pre-commit":
         assert rest == ["install"], f"unknown use: {shlex.join(command)}"

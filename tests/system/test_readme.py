@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.system.commands import ROOT, check, commands, pages
+from ccan.cli import COMMANDS
+from tests.system.commands import ROOT, check, commands, mentions, pages
 
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)\s#]+)")
 
@@ -29,10 +30,24 @@ def test_every_command_on_the_page_is_one_that_works(page: Path):
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_command_that_a_sentence_names_is_known(page: Path):
+    for program, *rest in mentions(page.read_text(encoding="utf-8")):
+        if program == "make":
+            check(["make", *rest])
+        else:
+            assert rest[0] in COMMANDS, f"{name_of(page)} names `ccan {rest[0]}`"
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_link_on_the_page_leads_to_a_file(page: Path):
     targets = LINK.findall(page.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+def test_mentions_are_read_from_sentences_and_tables():
+    text = "Say `make tea`, `makefile`, or\n| `ccan synth --out X` |\n```bash\nmake test # `make no`\n```\n"
+    assert mentions(text) == [["make", "tea"], ["ccan", "synth", "--out", "X"]]
 
 
 def test_commands_are_read_from_bash_blocks_only():
