@@ -188,10 +188,10 @@ def check_against_twin(
 @pytest.mark.parametrize("batch", range(10))
 @pytest.mark.parametrize("ap", ["rank-sum", "trapezoid"])
 def test_equal_to_the_loop_twin_on_random_cases(ap, batch: int):
-    """50 cases each: ties, junk, distractors, unknown cameras, missing matches, galleries of one image upwards."""
+    """25 cases each, 500 in all: ties, junk, distractors, unknown cameras, missing matches, galleries of one image upwards."""
     generator = np.random.default_rng([batch, len(ap)])
     refused = 0
-    for case in range(50):
+    for case in range(25):
         cameras = [[1, 2, 3], [1, 2, 3, -1], [-1], [7, 15]][case % 4]
         people = [1, 2, 3, 4][: 1 + case % 5]
         query = images(generator, int(generator.integers(1, 9)), people, cameras)
@@ -206,7 +206,7 @@ def test_equal_to_the_loop_twin_on_random_cases(ap, batch: int):
             continue
         report = evaluate_features(as_set(query, dtype), as_set(gallery, dtype), **settings)
         check_against_twin(query, gallery, report, kind)
-    assert refused < 25
+    assert refused < 13
 
 
 @pytest.mark.parametrize("kind", DISTANCES)
