@@ -188,7 +188,7 @@ def check_against_twin(
 @pytest.mark.parametrize("batch", range(10))
 @pytest.mark.parametrize("ap", ["rank-sum", "trapezoid"])
 def test_equal_to_the_loop_twin_on_random_cases(ap, batch: int):
-    """25 cases each, 500 in all: ties, junk, distractors, unknown cameras, missing matches, galleries of one image upwards."""
+    """500 cases in all: ties, junk, distractors, unknown cameras, missing matches, galleries of one image and more."""
     generator = np.random.default_rng([batch, len(ap)])
     refused = 0
     for case in range(25):
