@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import arg
 
 from ccan.config import EvalConfig, Recipe
 from ccan.data.synthetic.world import WorldConfig
+from ccan.data.synthetic.write import SPLITS
 from ccan.errors import CCANError, ConfigError
 from ccan.experiments.recipes import recipe
 from ccan.files import write_text
@@ -34,6 +35,8 @@ class Synth:
     """What the world is like."""
     sheet: bool = False
     """Render only a contact sheet: identities × cameras, label maps, look-alikes."""
+    splits: tuple[Literal["train", "query", "gallery", "gt_bbox"], ...] = SPLITS
+    """What is rendered of the world; all of it by default."""
     workers: int | None = None
     """Processes; by default one for each core."""
 
@@ -51,7 +54,7 @@ class Synth:
             raise ConfigError(
                 "a world needs a folder; pass --out DIR (or --sheet for a picture only)"
             )
-        folder = write_world(self.world, self.out, workers=self.workers)
+        folder = write_world(self.world, self.out, workers=self.workers, splits=self.splits)
         print(f"world ready at {folder}; train on it with:")
         print(f"  ccan train --recipe demo --dataset synthetic --data {folder} --out runs/demo")
 
