@@ -56,8 +56,8 @@ notebooks: setup ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks $(ARGS)
 
 train: setup ## make the synthetic world and train the bundled model's recipe on it
-	@test -d $(DEMO_WORLD) || $(BIN)/ccan synth --out $(DEMO_WORLD)
-	@$(BIN)/ccan train --recipe demo --dataset market1501 --data $(DEMO_WORLD) --out $(DEMO_RUN) --resume $(ARGS)
+	@$(BIN)/ccan synth --out $(DEMO_WORLD) --identities 640 --images-per-camera 3 --seed 0 --splits train
+	@$(BIN)/ccan train --recipe demo --dataset synthetic --data $(DEMO_WORLD) --out $(DEMO_RUN) --resume $(ARGS)
 
 lock: setup ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade takes newer releases)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
