@@ -14,7 +14,7 @@ from tests.system.commands import ROOT, commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def readme_block(language: str, first: str) -> str:
