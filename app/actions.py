@@ -119,7 +119,7 @@ def point(store: Store, selection: Selection, value: Mapping[str, Any]) -> Selec
     """The cell under a click at shares x, y of a picture; over the parts, the strip that was hit is chosen."""
     x, y = float(value["x"]), float(value["y"])
     parts = [name for name in store.slots if name != "SS1"]
-    current = selection.slot or store.slots[0]
+    current = store.slot(selection.slot)
     candidates = ["SS1"] if value["panel"] == "SS1" else [current, *parts]
     for name in candidates:
         if name not in store.slots or (name == "SS1") != (value["panel"] == "SS1"):

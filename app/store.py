@@ -199,11 +199,15 @@ class Store:
         """The maps of every slot for an image."""
         return self._records.get_or_make(image, lambda: self.predictor.attention(self.photo(image)))
 
-    def geometry(self, slot: str) -> SlotGeometry:
-        """Where the positions of a slot lie; "" = the first slot. Raises: ConfigError without any attention."""
+    def slot(self, slot: str) -> str:
+        """A slot by its name; "" = the first. Raises: ConfigError without any attention."""
         if not self.slots:
             raise ConfigError("this network has no attention to look at")
-        return slot_geometry(self.predictor.config, slot or self.slots[0])
+        return slot or self.slots[0]
+
+    def geometry(self, slot: str) -> SlotGeometry:
+        """Where the positions of a slot lie; "" = the first slot. Raises: ConfigError without any attention."""
+        return slot_geometry(self.predictor.config, self.slot(slot))
 
     def positions(self, slot: str) -> int:
         """Number of positions of a slot."""

@@ -20,10 +20,13 @@ SMALL_MODEL = ModelConfig(
 
 
 def write_checkpoint(path: Path, seed: int = 0, config: ModelConfig = SMALL_MODEL) -> Path:
-    """An untrained model as a checkpoint file."""
-    with torch.random.fork_rng(devices=[]):
+    """An untrained model as a checkpoint file; its embeddings have no common offset, so that images differ in them."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = build_ccan(config, 3)
+        for branch in (model.global_branch, model.local_branch):
+            if branch is not None:
+                branch.head.fc1.bias.zero_()
     recipe = Recipe(name="small", model=config)
     save_checkpoint(path, model, CheckpointInfo(recipe, identities=(2, 4, 6)))
     return path

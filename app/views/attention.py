@@ -51,7 +51,7 @@ def show(store: Store, selection: Selection) -> str:
             text("This network has no attention (neither SS1 nor CC2): nothing to look at.", "p"),
             class_="ccan attention empty",
         )
-    slot = selection.slot or store.slots[0]
+    slot = store.slot(selection.slot)
     match = selection.match or store.nearest(selection.query)
     images = {"query": selection.query, "gallery image": match}
     records = {role: store.attention(image) for role, image in images.items()}
