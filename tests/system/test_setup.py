@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import ccan
+from ccan.cli import Synth, Train, parse
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -191,6 +193,15 @@ def test_an_old_python_is_named_with_what_to_do(sandbox: Path):
     assert "CCAN needs Python 3.11 or newer; ./python is Python 3.9.2" in refused.stderr
     assert "make setup PYTHON=python3.12" in refused.stderr
     assert not (sandbox / ".venv").exists()
+
+
+def test_make_train_calls_commands_that_parse():
+    printed = run_make("--dry-run", "--assume-old=.venv/.installed", "train").stdout
+    commands = [shlex.split(line) for line in printed.splitlines() if "/ccan " in line]
+    synth, train = (parse(words[1:]) for words in commands)
+    assert isinstance(synth, Synth) and isinstance(train, Train)
+    assert train.data == synth.out and train.recipe == "demo"
+    assert len(synth.world.train_identities) >= 300
 
 
 def test_build_server_calls_the_commands_of_the_makefile():
