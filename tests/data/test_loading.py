@@ -348,6 +348,14 @@ def test_the_draws_of_a_batch_are_independent(samples: list[Sample]) -> None:
     assert len({image.numpy().tobytes() for image in batch.images}) > 4
 
 
+def test_no_two_batches_of_an_epoch_share_their_draws(samples: list[Sample]) -> None:
+    """One picture under every name: what differs between batches is the augmentation alone."""
+    path = samples[0].path
+    twins = [Sample(path, sample.identity, sample.camera) for sample in samples]
+    batches = batches_of(twins, data_config(erasing_probability=0.0))
+    assert len({batch.images.numpy().tobytes() for batch in batches}) == len(batches) > 2
+
+
 def test_the_first_image_does_not_share_its_draws_with_the_sampler(samples: list[Sample]) -> None:
     """NumPy pads short seeds with zeros: (seed, epoch) and (seed, epoch, 0) are one stream."""
     sampler, padded = (np.random.default_rng(key).integers(2**40) for key in ([3, 1], [3, 1, 0]))

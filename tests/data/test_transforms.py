@@ -152,6 +152,18 @@ def test_the_erased_box_is_one_box_of_the_right_area_and_shape() -> None:
     assert min(tops) == 0 and min(lefts) == 0 and max(tops) > HEIGHT / 2 and max(lefts) > WIDTH / 2
 
 
+def test_the_aspect_is_height_over_width() -> None:
+    """Area 2048/12, aspect 3 → height √512 = 22.6, width √(512/9) = 7.5; a third turns it round."""
+    for aspect, shape in ((3.0, (23, 8)), (1 / 3, (8, 23))):
+        config = DataConfig(
+            erasing_probability=1.0,
+            erasing_area=(1 / 12, 1 / 12),
+            erasing_aspect=(aspect, aspect),
+        )
+        for box in erased_boxes(config, 60, 10):
+            assert (int(box.any(axis=1).sum()), int(box.any(axis=0).sum())) == shape
+
+
 def test_the_erased_box_has_the_colour_of_the_imagenet_mean() -> None:
     config = DataConfig(
         erasing_probability=1.0, erasing_from_epoch=0, erasing_area=(0.2, 0.2), erasing_aspect=(1.0, 1.0)
