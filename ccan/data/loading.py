@@ -155,6 +155,7 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int, int]]):
             batch_sampler=_EpochKeys(self.labels, data, seed, epoch),
             num_workers=0 if self.pixels is not None else data.workers,
             pin_memory=pin_memory,
+            generator=torch.Generator(),  # a loader of its own draws from the global one
         )
         for images, labels, indices in loader:
             yield TrainingBatch(images, labels, indices)
@@ -215,6 +216,7 @@ class TestImages(Dataset[tuple[torch.Tensor | None, int]]):
             batch_size=config.batch_size,
             num_workers=config.workers if len(self) > config.batch_size else 0,
             collate_fn=_stack_readable,
+            generator=torch.Generator(),
         )
         for images, indices in loader:
             if indices:
