@@ -83,8 +83,13 @@ def build_ui(store: Store) -> gr.Blocks:
             part.act(on_event, selection, outputs, queue=False, **QUIET)
             part.ask(on_event, selection, outputs, **MODEL_QUEUE, **QUIET)
 
-        def opens(tab: str) -> Callable[[Selection], list[Any]]:
-            return lambda now: respond(store, now, "tab", tab)
+        def opens(tab: Tab) -> Callable[[Selection], list[Any]]:
+            def on_tab(now: Selection) -> list[Any]:
+                if now.tab == tab:  # opened by a link, whose answer has drawn it
+                    return [gr.skip()] * len(outputs)
+                return respond(store, now, "tab", tab)
+
+            return on_tab
 
         for tab, pane in zip(TABS, panes, strict=True):
             pane.select(opens(tab), selection, outputs, **MODEL_QUEUE, **QUIET)
