@@ -5,6 +5,7 @@
 """
 
 from ccan.data.synthetic.people import Citizen, Person, citizen
+from ccan.data.synthetic.sheet import contact_sheet
 from ccan.data.synthetic.world import Region, WorldConfig
 from ccan.data.synthetic.write import PALETTE, SPLITS, load_label_map, write_world
 
@@ -16,6 +17,7 @@ __all__ = [
     "Region",
     "WorldConfig",
     "citizen",
+    "contact_sheet",
     "load_label_map",
     "write_world",
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +81,16 @@ class View:
     distance: float = 9.0
     depth: float = 0.0
 
+    @cached_property
+    def _turn(self) -> tuple[float, float, float, float]:
+        angles = (self.azimuth, self.elevation)
+        sin_a, cos_a, sin_e, cos_e = (float(f(x)) for x in angles for f in (np.sin, np.cos))
+        return sin_a, cos_a, sin_e, cos_e
+
     def project(self, point: tuple[float, float, float]) -> tuple[float, float, float, float]:
         """Screen x, y, z in pixels and the local pixels per metre of a body point."""
         x, y, z = point
-        sin_a, cos_a = np.sin(self.azimuth), np.cos(self.azimuth)
-        sin_e, cos_e = np.sin(self.elevation), np.cos(self.elevation)
+        sin_a, cos_a, sin_e, cos_e = self._turn
         near = x * sin_a + z * cos_a
         depth = near * cos_e + y * sin_e
         scale = self.scale * self.distance / (self.distance - depth)
@@ -153,33 +159,30 @@ class Canvas:
         t = along * np.float32(1 / length)
         np.clip(t, 0.0, 1.0, out=t)
         step = (t * np.float32(PROFILE - 1) + np.float32(0.5)).astype(np.intp)
-        half = profile.half[step]
+        half = profile.half.take(step)
         beyond = along - t * np.float32(length)
         square = half * half - across * across
         square -= (beyond * beyond) * np.float32(1 / max(solid.cap, 0.03) ** 2)
-        height_ = np.sqrt(np.maximum(square, 0.0))
+        rise = np.sqrt(np.maximum(square, 0.0))
         z = np.float32(z0) + t * np.float32(z1 - z0)
-        z += profile.bulge[step] * height_ + profile.shear[step] * across
-        window = (slice(upper, lower), slice(left, right))
-        seen = (square > 0) & (z > self.depth[window])
-        if not seen.any():
+        z += profile.bulge.take(step) * rise + profile.shear.take(step) * across
+        seen = np.flatnonzero((square > 0) & (z > self.depth[upper:lower, left:right]))
+        if not len(seen):
             return
-        self.depth[window][seen] = z[seen]
-        step, across, height_ = step[seen], across[seen], height_[seen]
+        row, column = np.divmod(seen, right - left)
+        pixel = (row + upper) * width + (column + left)
+        self.depth.ravel()[pixel] = z.take(seen)
+        step, across, rise = step.take(seen), across.take(seen), rise.take(seen)
         lx, ly, lz = light.direction
-        facing = across * np.float32(lx * dy - ly * dx) + height_ * np.float32(lz)
-        facing += beyond[seen] * np.float32((lx * dx + ly * dy) / max(solid.cap, 0.25))
-        facing /= half[seen]
+        facing = across * np.float32(lx * dy - ly * dx) + rise * np.float32(lz)
+        facing += beyond.take(seen) * np.float32((lx * dx + ly * dy) / max(solid.cap, 0.25))
+        facing /= half.take(seen)
         np.clip(facing, 0.0, 1.0, out=facing)
-        self.shade[window][seen] = (
+        self.shade.ravel()[pixel] = (
             np.float32(light.ambient) + np.float32(1 - light.ambient) * facing
         )
-        angle = profile.phase[step] + np.arctan2(across, height_)
-        first, count, around = place
-        texel = (t[seen] * np.float32(count - 1e-3)).astype(np.int32) * around
-        turn = (angle * np.float32(around / (2 * np.pi))).astype(np.int32)
-        texel += turn % around + (start + first)
-        self.texel[window][seen] = texel
+        angle = profile.phase.take(step) + np.arctan2(across, rise)
+        self.texel.ravel()[pixel] = _texels(place, t.take(seen), angle) + start
 
     def paint_over(self, ground: Floats) -> None:
         """Put the shaded colours of everything drawn onto a ground (H, W, 3) in [0, 255]; in place."""
@@ -191,6 +194,14 @@ class Canvas:
     def labels(self) -> NDArray[np.uint8]:
         """Regions (H, W) uint8."""
         return np.concatenate(self._labels)[self.texel]
+
+
+def _texels(place: tuple[int, int, int], t: Floats, angle: Floats) -> NDArray[np.int32]:
+    """Places in the atlas of points at t along and `angle` ≥ 0 (radians) round a solid."""
+    first, rows, around = place
+    row = (t * np.float32(rows - 1e-3)).astype(np.int32)
+    column = (angle * np.float32(around / (2 * np.pi))).astype(np.int32) % around
+    return row * around + column + first
 
 
 @dataclass(frozen=True)
