@@ -9,7 +9,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TRAINING_WORLD := --out worlds/training --identities 600 --seed 0
+TRAINING_WORLD := --out worlds/demo --identities 640 --images-per-camera 3 --seed 0 --splits train
 
 # One process a core (four at most: each holds its own torch), one thread a process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
@@ -56,7 +56,7 @@ notebooks: setup ## open JupyterLab on the notebooks
 
 train: setup ## render the training world and train the bundled model's recipe on it; goes on after a break
 	$(BIN)/ccan synth $(TRAINING_WORLD)
-	$(BIN)/ccan train --recipe demo --dataset synthetic --data worlds/training --out runs/demo --resume $(ARGS)
+	$(BIN)/ccan train --recipe demo --dataset synthetic --data worlds/demo --out runs/demo --resume $(ARGS)
 
 lock: setup ## write requirements.lock anew from pyproject.toml (ARGS=--upgrade takes newer releases)
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \

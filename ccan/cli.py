@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import arg
 
 from ccan.config import EvalConfig, Recipe
 from ccan.data.synthetic.world import WorldConfig
-from ccan.data.synthetic.write import SPLITS
+from ccan.data.synthetic.write import SPLITS, Split
 from ccan.errors import CCANError, ConfigError
 from ccan.experiments.recipes import recipe
 from ccan.files import write_text
@@ -35,7 +35,7 @@ class Synth:
     """What the world is like."""
     sheet: bool = False
     """Render only a contact sheet: identities × cameras, label maps, look-alikes."""
-    splits: tuple[Literal["train", "query", "gallery", "gt_bbox"], ...] = SPLITS
+    splits: tuple[Split, ...] = SPLITS
     """What is rendered of the world; all of it by default."""
     workers: int | None = None
     """Processes; by default one for each core."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -69,7 +69,9 @@ class Predictor:
 
         Raises: DatasetError for an image that cannot be read, ShapeError for none at all.
         """
-        several = images if isinstance(images, list | tuple) else [images]
+        several = cast(
+            "Sequence[ImageLike]", images if isinstance(images, list | tuple) else [images]
+        )
         if not several:
             raise ShapeError("expected at least one image to embed, got an empty list")
         batch = torch.stack([self.prepare(image) for image in several])

@@ -27,8 +27,8 @@ def resize_pixels(image: Image.Image, height: int, width: int) -> np.ndarray:
 
 def normalize(pixels: np.ndarray) -> torch.Tensor:
     """uint8 (H, W, 3) in 0…255 → float32 (3, H, W), ImageNet-normalised."""
-    scale = np.float32(1 / 255) / np.float32(IMAGENET_STD)
-    shift = np.float32(IMAGENET_MEAN) / np.float32(IMAGENET_STD)
+    mean, std = (np.array(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    scale, shift = np.float32(1 / 255) / std, mean / std
     values = pixels.astype(np.float32) * scale - shift
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 

@@ -135,7 +135,7 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {value: name for name, value in model.named_parameters()}
     return {
         f"optimizer.{key}.{names[parameter]}": _stored(torch.as_tensor(value), half=False)
         for parameter, state in optimizer.state.items()

@@ -145,7 +145,7 @@ def fit(
         raise DatasetError("an epoch has no whole batch; lower --data.identities-per-batch")
     device = choose_device(recipe.train.device)
     model = _initial_model(recipe, len(identities), fresh=not checkpoint.exists())
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.optim)
     if checkpoint.exists():
         load_weights(checkpoint, model, optimizer)

@@ -22,7 +22,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +44,15 @@ from ccan.data.synthetic.scene import (
 from ccan.data.synthetic.world import FORMAT_VERSION, Region, WorldConfig
 from ccan.errors import ConfigError, DatasetError
 
+Split = Literal["train", "query", "gallery", "gt_bbox"]
+
 FOLDERS = {
     "train": "bounding_box_train",
     "query": "query",
     "gallery": "bounding_box_test",
     "gt_bbox": "gt_bbox",
 }
-SPLITS = tuple(FOLDERS)
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 PALETTE = (
     *((30, 30, 34), (120, 120, 126), (230, 159, 0), (86, 180, 233)),
