@@ -53,42 +53,60 @@ MARKS: dict[Mark, MarkStyle] = {
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Numbers → colours, linearly; the ends take what lies beyond them.
+    """Numbers → colours; the ends take what lies beyond them.
 
     Attributes:
         low, high: the numbers of the first and the last colour.
         palette: `cividis` or `viridis`.
+        power: a number stands at the share ((x - low) / (high - low)) ** power of the colours; 1 = linear, 0.5 spreads
+            small numbers, as a few large weights beside many small ones need it.
     """
 
     low: float
     high: float
     palette: Palette = "viridis"
+    power: float = 1.0
 
     @classmethod
     def covering(
-        cls, maps: Sequence[NDArray[np.floating[Any]]], palette: Palette = "viridis"
+        cls,
+        maps: Sequence[NDArray[np.floating[Any]]],
+        palette: Palette = "viridis",
+        power: float = 1.0,
     ) -> ColourScale:
         """From 0 to the largest finite value of all maps: one scale for all that is compared."""
         largest = max((float(np.nanmax(values)) for values in maps if values.size), default=0.0)
-        return cls(0.0, largest if largest > 0 else 1.0, palette)
+        return cls(0.0, largest if largest > 0 else 1.0, palette, power)
+
+    def share(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Where each value stands among the colours, 0 … 1; NaN stands at 0."""
+        linear = (np.nan_to_num(values, nan=self.low) - self.low) / (self.high - self.low)
+        return np.clip(linear, 0, 1) ** self.power
+
+    def value(self, share: float) -> float:
+        """The number that stands at a share of the colours."""
+        return self.low + (self.high - self.low) * share ** (1 / self.power)
 
     def paint(self, values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """Any shape (…) → uint8 (…, 3); NaN is painted as the lowest value."""
-        share = (np.nan_to_num(values, nan=self.low) - self.low) / (self.high - self.low)
+        return self.colours(self.share(values))
+
+    def colours(self, share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Shares 0 … 1 of the colours, any shape (…) → uint8 (…, 3)."""
         anchors = _anchors(self.palette)
         places = np.linspace(0, 1, len(anchors))
-        share = np.clip(share, 0, 1)
         channels = [np.interp(share, places, anchors[:, channel]) for channel in range(3)]
         return np.stack(channels, axis=-1).round().astype(np.uint8)
 
     def stops(self, count: int = 9) -> list[str]:
-        """Colours as ``#rrggbb`` at equal steps from low to high, for a legend."""
-        colours = self.paint(np.linspace(self.low, self.high, count))
-        return ["#" + bytes(colour.tolist()).hex() for colour in colours]
+        """Colours as ``#rrggbb`` at equal steps along the colours, for a legend."""
+        return [
+            "#" + bytes(colour.tolist()).hex() for colour in self.colours(np.linspace(0, 1, count))
+        ]
 
     def ticks(self) -> list[str]:
-        """Low, middle and high as text of three significant digits."""
-        return [f"{value:.3g}" for value in (self.low, (self.low + self.high) / 2, self.high)]
+        """The numbers at the beginning, the middle and the end of the colours, to three significant digits."""
+        return [f"{self.value(share):.3g}" for share in (0, 0.5, 1)]
 
 
 def _anchors(palette: Palette) -> NDArray[np.float64]:
@@ -101,7 +119,7 @@ def overlay(
     scale: ColourScale,
     *,
     height: int = 512,
-    strength: float = 0.62,
+    strength: tuple[float, float] = (0.4, 0.8),
     box: Box | None = None,
     lines: Sequence[int] = (),
 ) -> Image.Image:
@@ -112,7 +130,7 @@ def overlay(
         values: the map over the network's input, (H, W).
         scale: its colours.
         height: of the result in pixels; the width follows from the map.
-        strength: share of the map's colour; the rest is the image.
+        strength: share of the map's colour at its lowest and highest; the rest is the image.
         box: a cell to frame.
         lines: pixel rows of the input to draw a line at (borders of strips).
 
@@ -126,7 +144,9 @@ def overlay(
     rows = np.arange(size[1]) * values.shape[0] // size[1]
     columns = np.arange(size[0]) * values.shape[1] // size[0]
     large = values[rows[:, None], columns[None, :]]
-    coloured = strength * scale.paint(large) + (1 - strength) * grey
+    share = scale.share(large)[:, :, None]
+    alpha = strength[0] + (strength[1] - strength[0]) * share
+    coloured = alpha * scale.colours(share[:, :, 0]) + (1 - alpha) * grey
     pale = 190 + 0.22 * grey
     mixed = np.where(np.isfinite(large)[:, :, None], coloured, pale)
     picture = Image.fromarray(mixed.round().astype(np.uint8))
@@ -163,7 +183,7 @@ def attention_figure(
     summary: Summary = "gathered_share",
     height: int = 512,
 ) -> Image.Image:
-    """The image, SS1's map and the maps of all parts beside each other, each with its colour scale.
+    """The image, SS1's map and the maps of all parts beside each other, each with its (square-root) colour scale.
 
     Raises: ShapeError if the network has no attention at all.
     """
@@ -177,7 +197,7 @@ def attention_figure(
     shape = next(iter(maps.values())).shape
     panels = [("image", framed(image, None, (shape[0], shape[1]), height), None)]
     for title, values in maps.items():
-        scale = ColourScale.covering([values])
+        scale = ColourScale.covering([values], power=0.5)
         panels.append((title, overlay(image, values, scale, height=height), scale))
     return _panels(panels)
 
@@ -199,7 +219,7 @@ def _panels(panels: Sequence[tuple[str, Image.Image, ColourScale | None]]) -> Im
 
 
 def _legend(sheet: Image.Image, scale: ColourScale, left: int, top: int, width: int) -> None:
-    colours = scale.paint(np.linspace(scale.low, scale.high, width))
+    colours = scale.colours(np.linspace(0, 1, width))
     sheet.paste(Image.fromarray(np.repeat(colours[None], 12, axis=0)), (left, top))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     low, _, high = scale.ticks()

@@ -55,10 +55,29 @@ def test_a_scale_covers_all_maps_and_ignores_what_is_not_there() -> None:
     assert scale.paint(np.array([-5.0, 9.0])).tolist() == [[68, 1, 84], [253, 231, 37]]
 
 
+def test_a_root_scale_spreads_small_numbers_and_says_so() -> None:
+    scale = ColourScale(0, 4, power=0.5)
+    assert scale.ticks() == ["0", "1", "4"]
+    assert scale.share(np.array([0, 1, 4])).tolist() == [0, 0.5, 1]
+    assert scale.stops(3) == ColourScale(0, 4).stops(3)
+    assert (
+        scale.paint(np.array([1.0])).tolist() == ColourScale(0, 4).paint(np.array([2.0])).tolist()
+    )
+    assert [scale.value(share) for share in (0, 0.5, 1)] == [0, 1, 4]
+
+
+def test_low_values_leave_more_of_the_image() -> None:
+    values = np.zeros((40, 20))
+    values[20:] = 1
+    picture = pixels(overlay(GREY, values, ColourScale(0, 1), height=40, strength=(0.0, 1.0)))
+    assert picture[0, 0].tolist() == [128, 128, 128]
+    assert picture[39, 0].tolist() == [253, 231, 37]
+
+
 def test_an_overlay_colours_each_cell_and_leaves_the_rest_to_the_image() -> None:
     values = np.full((40, 20), np.nan)
     values[:10, :10], values[:10, 10:] = 0, 1
-    picture = pixels(overlay(GREY, values, ColourScale(0, 1), height=80, strength=0.5))
+    picture = pixels(overlay(GREY, values, ColourScale(0, 1), height=80, strength=(0.5, 0.5)))
     assert picture.shape == (80, 40, 3)
     np.testing.assert_allclose(picture[0, 0], (np.array([68, 1, 84]) + 128) / 2, atol=1)
     np.testing.assert_allclose(picture[19, 20], (np.array([253, 231, 37]) + 128) / 2, atol=1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.components.html import (
@@ -21,11 +24,14 @@ from app.components.html import (
 from app.selection import Selection
 from app.store import Store, jpeg_source
 from ccan.config import ModelConfig
-from ccan.explain.attention import AttentionRecord, SlotMaps, slot_geometry
-from ccan.plots import MARKS, ColourScale, overlay
+from ccan.explain.attention import AttentionRecord, Summary, slot_geometry
+from ccan.plots import MARKS, Box, ColourScale, overlay
 
 HEIGHT = 560
 """Pixels of the pictures; the page shows them at about two thirds of it."""
+
+ROOT = 0.5
+"""Power of the colour scales: a few positions weigh far more than the others."""
 
 PART_NAMES = ("head–shoulder", "upper body", "thighs", "crus–foot")
 """The paper's names of four parts."""
@@ -43,6 +49,28 @@ MEANINGS = {
 ROW_MEANING = "A<sub>ij</sub>/MN: the weight with which position i gathers position j (Eq. 2)"
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One map over an image, before it has colours.
+
+    Attributes:
+        panel: what a click on it means: a position of SS1, or of the part under it (CC2).
+        title, meaning: words for people; the meaning is HTML.
+        values: the map over the network's input, (H, W).
+        box: the framed cell, in pixels of the input, if it belongs to this map.
+        here: the map's value at that cell.
+        lines: pixel rows where strips begin.
+    """
+
+    panel: str
+    title: str
+    meaning: str
+    values: NDArray[np.float32]
+    box: Box | None = None
+    here: float | None = None
+    lines: Sequence[int] = ()
+
+
 def show(store: Store, selection: Selection) -> str:
     """The view's HTML."""
     if not store.slots:
@@ -54,18 +82,28 @@ def show(store: Store, selection: Selection) -> str:
     slot = store.slot(selection.slot)
     match = selection.match or store.nearest(selection.query)
     images = {"query": selection.query, "gallery image": match}
-    records = {role: store.attention(image) for role, image in images.items()}
-    cell = _cell(selection, records["query"].slots[slot])
-    scales = _scales(selection, slot, cell, list(records.values()))
-    sides = "".join(
-        _side(store, selection, role, image, records[role], slot, cell, scales[place])
-        for place, (role, image) in enumerate(images.items())
-    )
+    records = [store.attention(image) for image in images.values()]
+    cell = selection.cell
+    if cell is None:  # where attention changes the query most
+        cell = int(np.argmax(records[0].slots[slot].added_energy()))
+    config = store.predictor.config
+    layers = [_layers(config, selection.summary, record, slot, cell) for record in records]
+    scales = _scales(layers, shared=not selection.own_scale)
+    sides = ""
+    for place, (role, image) in enumerate(images.items()):
+        photo = store.photo(image)
+        panels = "".join(
+            _panel(store, layer, photo, scale, cell)
+            for layer, scale in zip(layers[place], scales[place], strict=True)
+        )
+        head = _heading(store, selection, role, image)
+        panels = tag("div", panels, class_="panels")
+        sides += tag("section", head + panels, class_="panel", aria_label=role)
     return tag(
         "div",
         _controls(store, selection, slot)
         + tag("div", sides, class_="sides")
-        + _caption(store.predictor.config, slot, cell),
+        + _caption(config, slot, cell),
         class_="ccan attention",
         data_event="ask",
     )
@@ -78,11 +116,6 @@ def slot_title(config: ModelConfig, slot: str) -> str:
     part = int(slot.removeprefix("CC2_"))
     name = PART_NAMES[part - 1] if config.parts == len(PART_NAMES) else f"part {part}"
     return f"CC2 {name}"
-
-
-def _cell(selection: Selection, maps: SlotMaps) -> int:
-    """The chosen cell, or the one that attention changes most."""
-    return int(np.argmax(maps.added_energy())) if selection.cell is None else selection.cell
 
 
 def _controls(store: Store, selection: Selection, slot: str) -> str:
@@ -102,87 +135,41 @@ def _controls(store: Store, selection: Selection, slot: str) -> str:
     )
 
 
-def _scales(
-    selection: Selection, slot: str, cell: int, records: list[AttentionRecord]
-) -> list[dict[str, ColourScale]]:
-    """Colour scales of each record's panels: one for both images, or each its own."""
-    groups = [[record] for record in records] if selection.own_scale else [records]
-    found = [
-        {
-            "SS1": _covering(group, ["SS1"], selection),
-            "CC2": _covering(group, [name for name in group[0].slots if name != "SS1"], selection),
-            "row": ColourScale.covering(
-                [record.slots[slot].gathers_from(cell) for record in group], "viridis"
-            ),
-        }
+def _layers(
+    config: ModelConfig, summary: Summary, record: AttentionRecord, slot: str, cell: int
+) -> list[Layer]:
+    """SS1's map, the maps of all parts, and the row of A of the cell."""
+    meaning, maps = MEANINGS[summary][1], record.slots[slot]
+    box = maps.geometry.box_of(cell)
+    grid = maps.gathered_share() if summary == "gathered_share" else maps.added_energy()
+    framed = {"box": box, "here": float(grid.flat[cell])}
+    layers = []
+    if "SS1" in record.slots:
+        values = record.slots["SS1"].on_image(summary)
+        chosen = framed if slot == "SS1" else {}
+        layers.append(Layer("SS1", "SS1, whole image", meaning, values, **chosen))
+    if len(record.slots) > len(layers):
+        chosen = framed if slot != "SS1" else {}
+        lines = sorted({slot_geometry(config, name).top for name in record.slots} - {0})
+        values, title = record.parts_on_image(summary), f"CC2, {config.parts} parts"
+        layers.append(Layer("CC2", title, meaning, values, lines=lines, **chosen))
+    row = maps.gathers_from(cell)
+    title = f"{slot_title(config, slot).removeprefix('CC2 ')} gathers from"
+    values, itself = maps.gathered_geometry.to_image(row), float(row.flat[cell])
+    layers.append(Layer(slot[:3], title, ROW_MEANING, values, box, itself))
+    return layers
+
+
+def _scales(layers: Sequence[Sequence[Layer]], shared: bool) -> list[list[ColourScale]]:
+    """A colour scale for each layer of each image; where they are shared, one for a layer of all images."""
+    groups = [layers] * len(layers) if shared else [[own] for own in layers]
+    return [
+        [
+            ColourScale.covering([one.values for one in same], power=ROOT)
+            for same in zip(*group, strict=True)
+        ]
         for group in groups
     ]
-    return found if selection.own_scale else found * len(records)
-
-
-def _covering(
-    records: list[AttentionRecord], slots: list[str], selection: Selection
-) -> ColourScale:
-    return ColourScale.covering(
-        [
-            record.slots[slot].on_image(selection.summary)
-            for record in records
-            for slot in slots
-            if slot in record.slots
-        ]
-    )
-
-
-def _side(
-    store: Store,
-    selection: Selection,
-    role: str,
-    image: str,
-    record: AttentionRecord,
-    slot: str,
-    cell: int,
-    scales: dict[str, ColourScale],
-) -> str:
-    """One image: SS1's map, the parts' maps, and the row of A of the cell."""
-    photo = store.photo(image)
-    meaning = MEANINGS[selection.summary][1]
-    config, place = store.predictor.config, record.slots[slot].geometry
-    panels = ""
-    if "SS1" in record.slots:
-        box = place.box_of(cell) if slot == "SS1" else None
-        picture = overlay(
-            photo,
-            record.slots["SS1"].on_image(selection.summary),
-            scales["SS1"],
-            height=HEIGHT,
-            box=box,
-        )
-        panels += _panel(
-            store, "SS1", "SS1, whole image", picture, cell, legend(scales["SS1"], meaning)
-        )
-    if len(record.slots) > ("SS1" in record.slots):
-        box = place.box_of(cell) if slot != "SS1" else None
-        lines = sorted({slot_geometry(config, name).top for name in record.slots} - {0})
-        picture = overlay(
-            photo,
-            record.parts_on_image(selection.summary),
-            scales["CC2"],
-            height=HEIGHT,
-            box=box,
-            lines=lines,
-        )
-        title = f"CC2, {config.parts} parts"
-        panels += _panel(store, "CC2", title, picture, cell, legend(scales["CC2"], meaning))
-    maps = record.slots[slot]
-    row = maps.gathered_geometry.to_image(maps.gathers_from(cell))
-    picture = overlay(photo, row, scales["row"], height=HEIGHT, box=place.box_of(cell))
-    panel = "SS1" if slot == "SS1" else "CC2"
-    title = f"{slot_title(config, slot)}: gathers from"
-    panels += _panel(store, panel, title, picture, cell, legend(scales["row"], ROW_MEANING))
-    head = _heading(store, selection, role, image)
-    return tag(
-        "section", head + tag("div", panels, class_="panels"), class_="panel", aria_label=role
-    )
 
 
 def _heading(store: Store, selection: Selection, role: str, image: str) -> str:
@@ -214,11 +201,10 @@ def _heading(store: Store, selection: Selection, role: str, image: str) -> str:
     return tag("div", picture + lines + walk, class_="heading")
 
 
-def _panel(
-    store: Store, panel: str, title: str, picture: Image.Image, cell: int, scale: str
-) -> str:
+def _panel(store: Store, layer: Layer, photo: Image.Image, scale: ColourScale, cell: int) -> str:
     """A picture whose cells can be pointed at; `data-grids` tells the browser where they are."""
-    slots = [name for name in store.slots if (name == "SS1") == (panel == "SS1")]
+    picture = overlay(photo, layer.values, scale, height=HEIGHT, box=layer.box, lines=layer.lines)
+    slots = [name for name in store.slots if (name == "SS1") == (layer.panel == "SS1")]
     grids = []
     for name in slots:
         place = store.geometry(name)
@@ -226,19 +212,21 @@ def _panel(
             f"{place.top / place.image_height:.6f},{place.bottom / place.image_height:.6f},"
             f"{place.rows},{place.columns}"
         )
-    image = tag("img", src=jpeg_source(picture), alt=title, draggable="false")
+    image = tag("img", src=jpeg_source(picture), alt=layer.title, draggable="false")
     canvas = tag(
         "div",
         image + tag("i", class_="hover"),
         class_="canvas",
-        data_panel=panel,
+        data_panel=layer.panel,
         data_grids=";".join(grids),
         data_cell=cell,
         tabindex="0",
         role="button",
-        aria_label=f"{title}: click a position, or move it with the arrow keys",
+        aria_label=f"{layer.title}: click a position, or move it with the arrow keys",
     )
-    return tag("figure", text(title, "figcaption") + canvas + scale)
+    here = "" if layer.here is None else f"framed: <b>{layer.here:.3g}</b>"
+    caption = tag("figcaption", text(layer.title) + tag("span", here, class_="here"))
+    return tag("figure", caption + canvas + legend(scale, layer.meaning))
 
 
 def _caption(config: ModelConfig, slot: str, cell: int) -> str:
@@ -248,7 +236,7 @@ def _caption(config: ModelConfig, slot: str, cell: int) -> str:
         f"<b>Click a position</b> in any picture (arrow keys move it). Framed: row {row + 1}, column "
         f"{column + 1} of the {place.rows} × {place.columns} positions of {slot_title(config, slot)}, in both images. "
         "The maps show what one real forward computed; cells are nominal (Decision D19), weights are not "
-        "normalised and need not sum to 1."
+        "normalised and need not sum to 1; colours follow their square root, with the numbers below each bar."
     )
     if slot != "SS1":
         words += (
