@@ -21,11 +21,13 @@ from ccan.data.synthetic import (
     load_label_map,
     write_world,
 )
+from ccan.data.synthetic import workers as workers_module
 from ccan.data.synthetic import write as write_module
 from ccan.data.synthetic.body import Figure, Pose
+from ccan.data.synthetic.camera import station
 from ccan.data.synthetic.people import Person, draw_person
 from ccan.data.synthetic.render import Atlas, Canvas, Light, Solid, View
-from ccan.data.synthetic.scene import detector_box, shot_of, station, take_shot
+from ccan.data.synthetic.scene import detector_box, shot_of, take_shot
 from ccan.data.synthetic.wardrobe import atlas_of
 from ccan.errors import ConfigError, DatasetError
 
@@ -264,7 +266,7 @@ def test_without_jitter_boxes_are_the_aligned_ones():
 
 
 def test_a_complete_world_is_returned_untouched(world, monkeypatch):
-    monkeypatch.setattr(write_module, "render_unit", lambda *_: pytest.fail("rendered anew"))
+    monkeypatch.setattr(workers_module, "render_unit", lambda *_: pytest.fail("rendered anew"))
     before = (world / "world.json").stat().st_mtime_ns
     assert write_world(SMALL, world, progress=False) == world
     assert write_world(SMALL, world, progress=False, splits=("query",)) == world
@@ -295,8 +297,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    real = write_module.render_unit
-    monkeypatch.setattr(write_module, "render_unit", interrupted)
+    real = workers_module.render_unit
+    monkeypatch.setattr(workers_module, "render_unit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_world(SMALL, tmp_path / "w", workers=1, progress=False)
     assert next(calls) == 3, "it had begun"
@@ -304,7 +306,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_failing_child_is_an_error_that_names_its_cause(tmp_path, monkeypatch):
-    monkeypatch.setattr(write_module, "_units", lambda *_: [("person", "nobody")] * 8)
+    monkeypatch.setattr(write_module, "units_of", lambda *_: [("person", "nobody")] * 8)
     with pytest.raises(DatasetError, match="rendering the world failed: TypeError"):
         write_world(SMALL, tmp_path / "w", workers=2, progress=False)
     assert list(tmp_path.iterdir()) == []

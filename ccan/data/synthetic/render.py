@@ -196,7 +196,9 @@ class Canvas:
         return np.concatenate(self._labels)[self.texel]
 
 
-def _texels(place: tuple[int, int, int], t: Floats, angle: Floats) -> NDArray[np.int32]:
+def _texels(
+    place: tuple[int, int, int], t: NDArray[np.floating], angle: NDArray[np.floating]
+) -> NDArray[np.int32]:
     """Places in the atlas of points at t along and `angle` ≥ 0 (radians) round a solid."""
     first, rows, around = place
     row = (t * np.float32(rows - 1e-3)).astype(np.int32)

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ccan.data.synthetic.develop import PALETTE
 from ccan.data.synthetic.people import citizen
 from ccan.data.synthetic.scene import (
     Shot,
-    cut_labels,
     detector_box,
-    expose,
     junk_box,
+    photograph,
     shot_of,
-    station,
     stray_shot,
 )
 from ccan.data.synthetic.world import Region, WorldConfig
-from ccan.data.synthetic.write import PALETTE
 from ccan.errors import ConfigError
 
 _HEIGHT, _WIDTH, _GAP, _TEXT = 160, 80, 3, 16
@@ -122,9 +120,8 @@ def _shot(
     place, camera = divmod(number % (config.cameras * config.images_per_camera), config.cameras)
     shot, rng = shot_of(config, identity, camera + 1, place)
     box = detector_box(shot, config, rng)
-    picture = expose(config, station(config, camera + 1)[0], shot, box, rng)
-    labels = np.asarray(PALETTE, np.uint8)[cut_labels(config, shot.labels, box)]
-    return shot, camera + 1, picture, Image.fromarray(labels)
+    picture, labels = photograph(config, camera + 1, shot, box, rng)
+    return shot, camera + 1, picture, Image.fromarray(np.asarray(PALETTE, np.uint8)[labels])
 
 
 def _image(config: WorldConfig, identity: int, number: int) -> Cell:
@@ -140,7 +137,7 @@ def _with_labels(config: WorldConfig, identity: int, number: int) -> tuple[Cell,
 def _stray(config: WorldConfig, number: int, junk: bool) -> Cell:
     shot, camera, rng = stray_shot(config, number, junk)
     box = junk_box(shot, config, rng) if junk else detector_box(shot, config, rng)
-    picture = expose(config, station(config, camera)[0], shot, box, rng)
+    picture, _ = photograph(config, camera, shot, box, rng)
     return ("junk -1" if junk else "distractor"), picture
 
 
