@@ -9,7 +9,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TRAINING_WORLD := --out worlds/demo --identities 640 --images-per-camera 3 --seed 0 --splits train
+TRAINING_WORLD := --out worlds/demo --identities 640 --images-per-camera 3 --seed 0 --lookalikes 0.3 --occlusion 0.22 --jitter 1 --splits train
 
 # One process a core (four at most: each holds its own torch), one thread a process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope

@@ -54,11 +54,11 @@ class WorldConfig(_Group):
     """Gallery images (identity 0000) of people in neither half; None = a fifth of the test images."""
     junk: int | None = None
     """Gallery images (identity -1) of fragments and missed people; None = a fifth of the test images."""
-    lookalikes: float = 0.3
+    lookalikes: float = 0.2
     """Share of the identities that live in groups of three who differ in a single detail."""
-    occlusion: float = 0.22
+    occlusion: float = 0.16
     """Share of the images in which something stands in front of the person."""
-    jitter: float = 1.0
+    jitter: float = 0.8
     """Strength of the box errors; 1 shifts and scales by about 6 % of the height, 0 gives aligned boxes."""
     cast: float = 1.0
     """Strength of the differences of colour, exposure and contrast between and within cameras; 0 = none."""
