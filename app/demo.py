@@ -10,7 +10,15 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from app.serving import AUTH_VARIABLE, check, free_port, launch_settings, logins, speak_directly
+from app.serving import (
+    AUTH_VARIABLE,
+    check,
+    free_port,
+    launch_settings,
+    logins,
+    require_gradio,
+    speak_directly,
+)
 from ccan.errors import CCANError
 
 
@@ -30,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def serve(options: argparse.Namespace) -> None:
     """Load, build, launch; until interrupted, or for one request with --check."""
+    require_gradio()
     auth = logins(options.host, options.auth_file)
     port = free_port(options.host, 0 if options.check else options.port)
     print("Loading model, images and index (the first start takes up to a minute) …", flush=True)
@@ -40,7 +49,7 @@ def serve(options: argparse.Namespace) -> None:
     from app.ui import build_ui
 
     page = build_ui(store)
-    settings = launch_settings(store) | {"server_name": options.host, "server_port": port}
+    settings = launch_settings(store, options.host, port)
     _, address, _ = page.launch(auth=auth, prevent_thread_lock=True, **settings)
     try:
         if options.check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -60,6 +61,14 @@ def free_port(host: str, port: int) -> int:
         ) from error
 
 
+def require_gradio() -> None:
+    """Raises: ConfigError with what to install, where the dashboard's packages are missing."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError(
+            "the dashboard needs Gradio, which is not installed here: pip install -e '.[app]', or make setup"
+        )
+
+
 def speak_directly() -> None:
     """Keep requests of this machine to itself away from a proxy that the environment names."""
     known = [os.environ[name] for name in ("NO_PROXY", "no_proxy") if os.environ.get(name)]
@@ -68,7 +77,7 @@ def speak_directly() -> None:
     )
 
 
-def launch_settings(store: Store) -> dict[str, Any]:
+def launch_settings(store: Store, host: str, port: int) -> dict[str, Any]:
     """What `launch` is told: nothing is shared or recorded, and only the thumbnails can be read as files."""
     import gradio as gr
 
@@ -77,6 +86,8 @@ def launch_settings(store: Store) -> dict[str, Any]:
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif"]
     mono = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
     return {
+        "server_name": host,
+        "server_port": port,
         "share": False,
         "strict_cors": True,
         "run_history": False,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -33,7 +33,7 @@ from ccan.gallery import GalleryIndex, index_dataset
 from ccan.predictor import Predictor
 
 MAX_UPLOAD_BYTES = 10 * 2**20
-UPLOADS_KEPT, RECORDS_KEPT, RANKINGS_KEPT = 32, 32, 256
+UPLOADS_KEPT, RECORDS_KEPT, RANKINGS_KEPT = 32, 32, 64
 UPLOAD_HEIGHT = 512
 """Uploads are kept at most this many pixels high."""
 _UPLOAD = "upload:"
@@ -92,7 +92,8 @@ class Store:
         self.gallery_ids = _ids(self.dataset.gallery, self.dataset.root, "gallery")
         self.query_rows = {id_: row for row, id_ in enumerate(self.query_ids)}
         self.gallery_rows = {id_: row for row, id_ in enumerate(self.gallery_ids)}
-        self.cameras = sorted({sample.camera for sample in self.dataset.gallery})
+        self.gallery_cameras = np.array([sample.camera for sample in self.dataset.gallery])
+        self.cameras: list[int] = np.unique(self.gallery_cameras).tolist()
         self.slots = slot_names(predictor.config)
         self._uploads: Recent[Upload] = Recent(UPLOADS_KEPT)
         self._records: Recent[AttentionRecord] = Recent(RECORDS_KEPT)
@@ -248,7 +249,7 @@ class _Bar:
 
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
-        self.bar: tqdm[None] | None = None
+        self.bar: Any = None
 
     def __enter__(self) -> _Bar:
         return self

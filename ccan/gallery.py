@@ -138,7 +138,7 @@ def _checksum(features: dict[str, torch.Tensor]) -> str:
     """CRC-32 of all numbers, against silent damage on disk."""
     value = 0
     for split in SPLITS:
-        value = zlib.crc32(memoryview(features[split].numpy()).cast("B"), value)
+        value = zlib.crc32(features[split].numpy().data.cast("B"), value)
     return f"{value:08x}"
 
 

@@ -147,7 +147,7 @@ def overlay(
     share = scale.share(large)[:, :, None]
     alpha = strength[0] + (strength[1] - strength[0]) * share
     coloured = alpha * scale.colours(share[:, :, 0]) + (1 - alpha) * grey
-    pale = 190 + 0.22 * grey
+    pale = 150 + 0.4 * grey
     mixed = np.where(np.isfinite(large)[:, :, None], coloured, pale)
     picture = Image.fromarray(mixed.round().astype(np.uint8))
     zoom = height / values.shape[0]
@@ -195,7 +195,8 @@ def attention_figure(
     if len(record.slots) > len(maps):
         maps["CC2, all parts"] = record.parts_on_image(summary)
     shape = next(iter(maps.values())).shape
-    panels = [("image", framed(image, None, (shape[0], shape[1]), height), None)]
+    photo = framed(image, None, (shape[0], shape[1]), height)
+    panels: list[tuple[str, Image.Image, ColourScale | None]] = [("image", photo, None)]
     for title, values in maps.items():
         scale = ColourScale.covering([values], power=0.5)
         panels.append((title, overlay(image, values, scale, height=height), scale))

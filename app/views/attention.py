@@ -224,9 +224,10 @@ def _panel(store: Store, layer: Layer, photo: Image.Image, scale: ColourScale, c
         role="button",
         aria_label=f"{layer.title}: click a position, or move it with the arrow keys",
     )
-    here = "" if layer.here is None else f"framed: <b>{layer.here:.3g}</b>"
-    caption = tag("figcaption", text(layer.title) + tag("span", here, class_="here"))
-    return tag("figure", caption + canvas + legend(scale, layer.meaning))
+    here = "" if layer.here is None else f"<b>framed: {layer.here:.3g}</b> · "
+    return tag(
+        "figure", text(layer.title, "figcaption") + canvas + legend(scale, here + layer.meaning)
+    )
 
 
 def _caption(config: ModelConfig, slot: str, cell: int) -> str:

@@ -170,7 +170,7 @@ def _controls(store: Store, selection: Selection) -> str:
 def _strip(store: Store, selection: Selection) -> str:
     """The nearest images that pass the filters; positions and marks are those of the whole ranking."""
     ranking = store.ranking(selection.query)
-    cameras = np.array([store.dataset.gallery[row].camera for row in ranking.order])
+    cameras = store.gallery_cameras[ranking.order]
     passes = (
         np.isin(cameras, selection.cameras) if selection.cameras else np.ones(len(ranking), bool)
     )

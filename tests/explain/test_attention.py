@@ -16,14 +16,17 @@ from ccan.errors import ShapeError
 from ccan.explain.attention import (
     SUMMARIES,
     AttentionRecord,
+    Side,
     SlotGeometry,
     SlotMaps,
+    Summary,
     attention_slots,
     record_attention,
     slot_geometry,
     slot_names,
     tapped,
 )
+from ccan.model.attention import CrossCorrelatedAttention
 from ccan.model.network import CCAN, build_ccan
 from ccan.model.strips import resized_strips
 
@@ -57,6 +60,7 @@ def test_a_record_is_the_forward_that_makes_the_embedding(
     records = record_attention(model, images)
     for index, record in enumerate(records):
         assert torch.equal(record.output.descriptor[0], expected.descriptor[index])
+        assert record.output.local_logits is not None
         assert torch.equal(record.output.local_logits[0], expected.local_logits[index])
     assert list(records[0].slots) == ["SS1", "CC2_1", "CC2_2"] == slot_names(SMALL)
 
@@ -65,6 +69,7 @@ def test_the_maps_obey_the_equations(model: CCAN, images: torch.Tensor) -> None:
     """Eq. 1 on the recorded A′ gives the recorded A; SS1's A′ of the first image is not the second's."""
     first, second = record_attention(model, images)
     for slot, module in attention_slots(model).items():
+        assert isinstance(module, CrossCorrelatedAttention)
         maps = first.slots[slot]
         both = np.concatenate([maps.correlation, maps.correlation.T], axis=1)
         expected = np.maximum(both @ module.alpha.weight.detach().numpy().T, 0)
@@ -75,6 +80,7 @@ def test_the_maps_obey_the_equations(model: CCAN, images: torch.Tensor) -> None:
 
 
 def test_the_residual_is_what_attention_adds(model: CCAN, images: torch.Tensor) -> None:
+    assert model.ss1 is not None
     with torch.inference_mode():
         before = model.i1(images)
         added = model.ss1(before) - before
@@ -113,7 +119,7 @@ def test_a_position_outside_the_map_is_refused() -> None:
 
 @pytest.mark.parametrize("kp", ALL_KP)
 @pytest.mark.parametrize("side", ["target", "source"])
-def test_a_marked_pixel_is_found_again(kp: int, side: str) -> None:
+def test_a_marked_pixel_is_found_again(kp: int, side: Side) -> None:
     """A pixel is averaged into its cell (D19), cut into strips (D5); the strongest position must lie on that cell."""
     config = replace(PAPER, parts=kp)
     stride = {"target": 8, "source": 16}[side]
@@ -169,12 +175,13 @@ def test_the_global_target_lies_on_the_strip_of_z2() -> None:
 @pytest.mark.parametrize("slot", ["SS1", "CC2_1", "CC2_4", "CC2_6"])
 def test_a_position_and_its_box_name_each_other(slot: str) -> None:
     geometry = slot_geometry(replace(PAPER, parts=6), slot)
-    for position in range(geometry.rows * geometry.columns):
+    last = geometry.rows * geometry.columns - 1
+    for position in range(last + 1):
         left, top, right, bottom = geometry.box_of(position)
         assert geometry.position_at((left + right) / 2, (top + bottom) / 2) == position
         assert geometry.position_at(left, top) == position
     just_inside = np.nextafter(geometry.bottom, 0), np.nextafter(128.0, 0)
-    assert geometry.position_at(just_inside[1], just_inside[0]) == position
+    assert geometry.position_at(just_inside[1], just_inside[0]) == last
     assert geometry.position_at(-0.1, geometry.top) is None
     assert geometry.position_at(128, geometry.top) is None
     assert geometry.position_at(0, geometry.bottom) is None
@@ -222,7 +229,7 @@ def test_parts_tile_the_image_and_overlaps_take_the_mean() -> None:
 
 @pytest.mark.parametrize("summary", SUMMARIES)
 def test_summaries_of_a_real_forward_cover_their_strips(
-    model: CCAN, images: torch.Tensor, summary: str
+    model: CCAN, images: torch.Tensor, summary: Summary
 ) -> None:
     record = record_attention(model, images[:1])[0]
     assert np.isfinite(record.parts_on_image(summary)).all()

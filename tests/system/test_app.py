@@ -72,21 +72,21 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
         self.words = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
 
     def handle_data(self, data: str) -> None:
         self.words += data
 
-    def buttons(self, do: str) -> list[dict[str, str | None]]:
+    def buttons(self, do: str) -> list[dict[str, str]]:
         return [attrs for tag, attrs in self.tags if tag == "button" and attrs.get("data-do") == do]
 
-    def classed(self, name: str) -> list[dict[str, str | None]]:
-        return [attrs for _, attrs in self.tags if name in (attrs.get("class") or "").split()]
+    def classed(self, name: str) -> list[dict[str, str]]:
+        return [attrs for _, attrs in self.tags if name in attrs.get("class", "").split()]
 
 
 # Store
@@ -139,6 +139,7 @@ def test_an_upload_is_ranked_without_marks_and_held_for_a_while(store: Store) ->
     assert set(store.ranking(first).marks) == {"unknown"}
     assert store.thumbnail(first).startswith("data:image/jpeg;base64,")
     assert store.attention(first).slots.keys() == {"SS1", "CC2_1", "CC2_2"}
+    last = first
     for _ in range(UPLOADS_KEPT):
         last = store.add_upload("other.png", png(8, 16))
     assert store.name(last) == "other.png"
@@ -353,7 +354,7 @@ def test_the_header_tells_what_is_loaded_and_chosen(store: Store, start: Selecti
     )
 
 
-def cards(store: Store, selection: Selection) -> list[dict[str, str | None]]:
+def cards(store: Store, selection: Selection) -> list[dict[str, str]]:
     return Page(rank.show(store, selection)).buttons("match")
 
 
@@ -568,7 +569,8 @@ def test_the_page_is_built_and_private(store: Store) -> None:
     assert listeners and all(fn.api_visibility == "private" for fn in listeners)
     queued = {fn.concurrency_id for fn in listeners if fn.queue}
     assert queued == {"model"}
-    settings = launch_settings(store)
+    settings = launch_settings(store, "127.0.0.1", 7000)
+    assert (settings["server_name"], settings["server_port"]) == ("127.0.0.1", 7000)
     assert settings["allowed_paths"] == [str(store.index.thumbnails.resolve())]
     off = (
         "share",
@@ -665,6 +667,15 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
     with pytest.raises(SystemExit) as stopped:
         demo.main(["--port", "many"])
     assert stopped.value.code == 2
+
+
+def test_missing_packages_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "speak_directly", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert demo.main(["--port", "0"]) == 2
+    assert "pip install -e '.[app]'" in capsys.readouterr().err
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from ccan.data.synthetic import WorldConfig, write_world
 from tests.small import write_checkpoint
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.browser
 
@@ -33,6 +32,17 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--no-first-run", "--disable-quic"),
 ]
+
+
+PASTE = """async () => {
+  const canvas = document.createElement('canvas');
+  canvas.width = 32; canvas.height = 64;
+  const blob = await new Promise(done => canvas.toBlob(done));
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([blob], 'pasted.png', { type: 'image/png' }));
+  document.dispatchEvent(new ClipboardEvent('paste', { clipboardData }));
+}"""
+"""A picture in the clipboard, pasted into the page."""
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +108,8 @@ def address(
 
 
 @pytest.fixture(scope="session")
-def browser(chromium_path: str) -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=chromium_path, args=FLAGS)
         yield chromium
         chromium.close()
@@ -109,23 +119,23 @@ def browser(chromium_path: str) -> Iterator[playwright.Browser]:
 class Watched:
     """A page, and what it asked for and complained of."""
 
-    page: playwright.Page
+    page: Page
     hosts: set[str | None] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
-def watched(browser: playwright.Browser) -> Iterator[Watched]:
+def watched(browser: Browser) -> Iterator[Watched]:
     """A fresh page; at the end nothing must have gone outside and nothing must have gone wrong."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE)
     seen = Watched(context.new_page())
 
-    def asked(request: playwright.Request) -> None:
+    def asked(request: Request) -> None:
         if not request.url.startswith(("data:", "blob:")):
             seen.hosts.add(urllib.parse.urlparse(request.url).hostname)
 
-    def said(message: playwright.ConsoleMessage) -> None:
+    def said(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             seen.complaints.append(message.text)
 
@@ -138,17 +148,17 @@ def watched(browser: playwright.Browser) -> Iterator[Watched]:
     assert seen.complaints == []
 
 
-def open_page(watched: Watched, address: str) -> playwright.Page:
+def open_page(watched: Watched, address: str) -> Page:
     watched.page.goto(address)
     watched.page.wait_for_selector("header.ccan .file")
     return watched.page
 
 
-def file_name(page: playwright.Page) -> str:
+def file_name(page: Page) -> str:
     return page.inner_text("header.ccan .file")
 
 
-def wait_for_other(page: playwright.Page, selector: str, before: str) -> str:
+def wait_for_other(page: Page, selector: str, before: str) -> str:
     """The text of an element once it has changed."""
     page.wait_for_function(
         "([selector, before]) => document.querySelector(selector)?.innerText !== before",
@@ -240,6 +250,8 @@ def test_pictures_from_outside(
     page.wait_for_selector(".strip .card.unknown")
     assert page.locator(".notice").count() == 0
     assert page.locator(".strip .card.right, .strip .card.wrong").count() == 0
+    page.evaluate(PASTE)
+    assert wait_for_other(page, "header.ccan .file", file_name(page)) == "pasted.png"
     assert "nothing can be right or wrong" in page.inner_text(".verdict")
     page.get_by_role("tab", name="Attention").click()
     page.wait_for_selector(".canvas img")
@@ -257,7 +269,7 @@ def test_a_link_to_what_is_not_here_says_so(watched: Watched, address: str) -> N
 
 
 def test_two_people_do_not_see_each_others_choice(
-    watched: Watched, browser: playwright.Browser, address: str
+    watched: Watched, browser: Browser, address: str
 ) -> None:
     page = open_page(watched, address)
     first = file_name(page)
