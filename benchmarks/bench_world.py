@@ -28,6 +28,7 @@ from ccan.data import load_dataset
 from ccan.data.records import Sample
 from ccan.data.synthetic import WorldConfig, write_world
 from ccan.evaluation import EvaluationReport, FeatureSet, evaluate_features
+from ccan.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -125,11 +126,10 @@ def main() -> None:
         measured["speed"] = speed(arguments.identities or 24, arguments.repeats)
     if arguments.what in ("difficulty", "all"):
         measured["difficulty"] = difficulty(arguments.identities or 120, arguments.seeds)
-    RESULTS.mkdir(exist_ok=True)
     for name, result in measured.items():
-        text = json.dumps({"machine": machine(), "result": result}, indent=2)
-        (RESULTS / f"world_{name}.json").write_text(text + "\n")
-        print(name, text)
+        report = {"machine": machine(), "result": result}
+        write_json(RESULTS / f"world_{name}.json", report)
+        print(name, json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
