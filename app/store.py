@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ccan.data import load_dataset
@@ -157,9 +157,7 @@ class Store:
         """Embed a picture and hold it for a while → its id. Raises: DatasetError if it is no picture or too large."""
         if len(data) > MAX_UPLOAD_BYTES:
             raise too_large(name, len(data))
-        file = io.BytesIO(data)
-        file.name = name
-        photo = open_image(file)
+        photo = _decode(name, data)
         descriptor = self.predictor.embed(photo)[0]
         photo.thumbnail((4 * UPLOAD_HEIGHT, UPLOAD_HEIGHT))
         upload = Upload(name, photo, jpeg_source(photo), descriptor)
@@ -226,6 +224,19 @@ def too_large(name: str, size: int) -> DatasetError:
     return DatasetError(
         f"{name}: expected at most {MAX_UPLOAD_BYTES // 2**20} MB, got {size / 2**20:.0f} MB; scale it down"
     )
+
+
+def _decode(name: str, data: bytes) -> Image.Image:
+    file = io.BytesIO(data)
+    file.name = name
+    try:
+        return open_image(file)
+    except DatasetError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise DatasetError(
+                f"{name}: expected a readable image (JPEG, PNG, WebP …), got a file of another kind"
+            ) from error
+        raise
 
 
 def jpeg_source(picture: Image.Image) -> str:

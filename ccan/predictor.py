@@ -85,7 +85,10 @@ class Predictor:
         progress: Callable[[int, int], None] | bool = False,
     ) -> FeatureSet:
         """Descriptors of many samples with their identities, cameras and names."""
-        return extract_features(self.model, samples, device=self.device, progress=progress)
+        # Decoded in this process: a script without a __main__ guard must not start others.
+        return extract_features(
+            self.model, samples, workers=0, device=self.device, progress=progress
+        )
 
     def rank(
         self,

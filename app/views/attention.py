@@ -175,9 +175,11 @@ def _scales(layers: Sequence[Sequence[Layer]], shared: bool) -> list[list[Colour
 def _heading(store: Store, selection: Selection, role: str, image: str) -> str:
     sample = store.sample(image)
     first = tag("b", escape(role.capitalize())) + text(store.name(image), class_="file")
-    second = ""
-    if sample is not None:
-        second += text(f"identity {person(sample.identity)}, camera {camera_name(sample.camera)}")
+    second = text(
+        "an upload: nobody knows who"
+        if sample is None
+        else f"identity {person(sample.identity)}, camera {camera_name(sample.camera)}"
+    )
     if image in store.gallery_rows:
         ranking = store.ranking(selection.query)
         place = int(np.flatnonzero(ranking.order == store.gallery_rows[image])[0])

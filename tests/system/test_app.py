@@ -269,8 +269,11 @@ def test_an_upload_becomes_the_query(store: Store, start: Selection) -> None:
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        (uploaded(b"no image at all", "notes.txt"), "notes.txt: expected a readable image"),
-        (uploaded(png()[:60], "cut.png"), "cut.png: expected a readable image"),
+        (
+            uploaded(b"no image at all", "notes.txt"),
+            "notes.txt: expected a readable image (JPEG, PNG, WebP …), got a file of",
+        ),
+        (uploaded(png()[:60], "cut.png"), "cut.png: expected a readable image, got"),
         (uploaded(b"", "empty.png"), "empty.png: expected a readable image"),
         ({"name": "a.png", "size": 9, "data": "%%%"}, "a.png: the file did not arrive whole"),
         (
