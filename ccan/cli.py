@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -55,8 +56,15 @@ class Synth:
                 "a world needs a folder; pass --out DIR (or --sheet for a picture only)"
             )
         folder = write_world(self.world, self.out, workers=self.workers, splits=self.splits)
+        if "train" not in self.splits:
+            print(f"world ready at {folder}")
+            return
+        # The demo recipe's batches take more people than a small world has.
+        people, batch = len(self.world.train_identities), recipe("demo", "synthetic").data
+        name = "demo" if people >= batch.identities_per_batch else "smoke"
         print(f"world ready at {folder}; train on it with:")
-        print(f"  ccan train --recipe demo --dataset synthetic --data {folder} --out runs/demo")
+        data = shlex.quote(str(folder))
+        print(f"  ccan train --recipe {name} --dataset synthetic --data {data} --out runs/{name}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ class Train:
                 f"{result.images_per_second:.0f} images/s"
             )
         print("next:")
-        arguments = f"--checkpoint {self.out} --dataset {self.dataset} --data {self.data}"
+        out, data = shlex.quote(str(self.out)), shlex.quote(str(self.data))
+        arguments = f"--checkpoint {out} --dataset {self.dataset} --data {data}"
         print(f"  ccan evaluate {arguments}\n  python app/demo.py {arguments}")
 
 
@@ -213,9 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ccan: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "ccan: interrupted; the last checkpoint is intact (--resume goes on)", file=sys.stderr
-        )
+        print("ccan: interrupted (a training run goes on with --resume)", file=sys.stderr)
         return 130
     return 0
 

@@ -223,11 +223,11 @@ class DataConfig(_Group):
     erasing_from_epoch: int = 50
     """First epoch, counted from 0, with random erasing (paper: after epoch 50)."""
     broken_images: Literal["error", "skip"] = "error"
-    """What a corrupt or truncated training image does: stop with its name, or be named once and replaced."""
+    """What a corrupt or truncated training image does: stop with its name, or be named and left out."""
     workers: int = 2
-    """Processes that decode images; 0 = decode in the training process."""
+    """Processes that decode images; 0 = decode in the training process. Idle where pixels are kept in memory."""
     keep_decoded: bool = True
-    """Decode each training image once and keep its uint8 pixels in memory when they fit (the summary says so)."""
+    """Decode each training image once and keep its uint8 pixels in memory, when they fit."""
     keep_decoded_limit_mb: int = 4096
     """Above this many MiB of decoded pixels the images are decoded anew each epoch."""
 

@@ -21,9 +21,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         yield temporary
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
+        temporary.chmod(permissions)  # some writers make files for their owner alone
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

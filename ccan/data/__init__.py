@@ -15,10 +15,15 @@ __all__ = ["DATASETS", "ReIDDataset", "Sample", "SkippedFile", "load_dataset"]
 
 
 def load_demo(root: str | Path | None = None, *, progress: bool = True) -> ReIDDataset:
-    """The dashboard's world (`ccan.data.synthetic.demo.demo_world`), kept in ``root`` or the cache folder."""
+    """The dashboard's world (`ccan.data.synthetic.demo.demo_world`), kept in the cache folder."""
+    if root is not None:
+        raise ConfigError(
+            f"dataset 'demo' has no folder, got {str(root)!r}; to read that folder name its layout, for "
+            "example 'synthetic' (on a command line: --dataset synthetic)"
+        )
     from ccan.data.synthetic.demo import demo_world
 
-    return demo_world(None if root is None else Path(root), progress=progress)
+    return demo_world(progress=progress)
 
 
 DATASETS: dict[str, Callable[..., ReIDDataset]] = {
@@ -34,7 +39,7 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> R
 
     Args:
         name: one of `DATASETS`; `demo` is the dashboard's world, rendered on first use.
-        root: its folder, as the loader describes it; `demo` alone needs none and takes the cache folder then.
+        root: its folder, as the loader describes it; `demo` alone has none.
         options: settings of that loader, for example ``keep_junk=True``.
 
     Raises: ConfigError for an unknown name or option, listing the known ones, and for a missing root; DatasetError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,13 +27,3 @@ def resized_strips(feature_map: Tensor, parts: int) -> list[Tensor]:
         )
         for top, end in strip_bounds(rows, parts)
     ]
-
-
-def source_rows(rows: int, parts: int, part: int) -> Tensor:
-    """Row of the uncut map (fractional, in cells) at the centre of each row of a resized strip → (rows,) float64.
-
-    The inverse of `resized_strips` for ``align_corners=False``, used to draw part maps over the image.
-    """
-    top, end = strip_bounds(rows, parts)[part]
-    centres = (torch.arange(rows, dtype=torch.float64) + 0.5) * (end - top) / rows
-    return top + centres - 0.5

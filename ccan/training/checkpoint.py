@@ -62,6 +62,8 @@ class CheckpointInfo:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CheckpointInfo:
         """Read `to_dict`. Raises: CheckpointError for another format or missing entries."""
+        if not isinstance(values, Mapping):
+            raise CheckpointError(f"the checkpoint's header must be an object, got {values!r}")
         if values.get("format") != FORMAT:
             raise CheckpointError(
                 f"expected checkpoint format {FORMAT}, got {values.get('format')!r}; "

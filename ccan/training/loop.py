@@ -79,11 +79,20 @@ def hold_out(
     query: list[Sample] = []
     gallery: list[Sample] = []
     seen: set[tuple[int, int]] = set()
+    cameras = {sample.camera for sample in dataset.train}
     for sample in dataset.train:
         if sample.identity in held:
             view = (sample.identity, sample.camera)
             (gallery if view in seen else query).append(sample)
             seen.add(view)
+    found = {(sample.identity, sample.camera) for sample in gallery}
+    if not any(
+        (one.identity, camera) in found for one in query for camera in cameras - {one.camera}
+    ):
+        raise ConfigError(
+            "no held-out identity has two images in one camera and one in another, so nothing can be "
+            "ranked; hold out more identities, or none (validation_identities 0)"
+        )
     return train, tuple(query), tuple(gallery)
 
 
@@ -121,9 +130,15 @@ def fit(
         )
     if recipe.train.initial_weights == "imagenet":
         recipe = replace(recipe, model=replace(recipe.model, input_affine="googlenet"))
-    train, query, gallery = hold_out(dataset, recipe.train.validation_identities, recipe.train.seed)
+    device = choose_device(recipe.train.device)
+    if not dataset.train:
+        raise DatasetError(
+            f"{dataset.root}: expected training images, got none; check the folder "
+            "(a synthetic world has them if its train split was rendered)"
+        )
     if recipe.data.broken_images == "skip":
-        train = _readable(train, say)
+        dataset = replace(dataset, train=_readable(dataset.train, say))
+    train, query, gallery = hold_out(dataset, recipe.train.validation_identities, recipe.train.seed)
     identities = tuple(sorted({sample.identity for sample in train}))
     info = CheckpointInfo(recipe, identities, 0, dataset.name, fingerprint(train))
     config = {"recipe": recipe.to_dict(), "data_fingerprint": info.data_fingerprint}
@@ -143,7 +158,6 @@ def fit(
     images = TrainingImages(train, labels, recipe.model, recipe.data, progress)
     if images.batches_in_epoch(recipe.data, recipe.train.seed, 0) == 0:
         raise DatasetError("an epoch has no whole batch; lower --data.identities-per-batch")
-    device = choose_device(recipe.train.device)
     model = _initial_model(recipe, len(identities), fresh=not checkpoint.exists())
     model = model.to(device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.optim)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ccan.errors import ShapeError
-from ccan.model.strips import resized_strips, source_rows, strip_bounds
+from ccan.model.strips import resized_strips, strip_bounds
 from tests.reference.network import stretched_strip, strip_rows
 
 Cutter = Callable[[Tensor, int], list[Tensor]]
@@ -77,17 +77,6 @@ def test_a_resize_worked_by_hand() -> None:
     first, second = resized_strips(column, 2)
     assert first.flatten().tolist() == [0.0, 2.0, 6.0, 8.0]
     assert second.flatten().tolist() == [80.0, 82.0, 86.0, 88.0]
-
-
-@pytest.mark.parametrize(("rows", "parts"), [(16, 4), (16, 6), (32, 3), (5, 5)])
-def test_source_rows_invert_the_resize(rows: int, parts: int) -> None:
-    """On a map whose value is its row, a resized strip shows the row that it came from, clamped to the strip."""
-    ramp = torch.arange(rows, dtype=torch.float64).view(1, 1, rows, 1).expand(1, 1, rows, 2)
-    for part, (strip, (top, end)) in enumerate(
-        zip(resized_strips(ramp, parts), strip_bounds(rows, parts), strict=True)
-    ):
-        wanted = source_rows(rows, parts, part).clamp(top, end - 1)
-        torch.testing.assert_close(strip[0, 0, :, 0], wanted, rtol=0, atol=1e-12)
 
 
 def test_planted_mistakes_are_rejected() -> None:

@@ -75,7 +75,7 @@ def test_it_knows_people_it_has_never_seen(world: ReIDDataset) -> None:
 
 @pytest.mark.slow
 def test_its_recipe_still_trains(world: ReIDDataset, tmp_path: Path) -> None:
-    """Two epochs on twenty people beat the random start that they began from."""
+    """Four epochs on twenty people beat the random start that they began from."""
     recipe = demo()
     short = dataclasses.replace(
         recipe,

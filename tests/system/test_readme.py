@@ -101,3 +101,8 @@ def test_readme_names_every_library_that_we_ask_for():
     asked = [*project["dependencies"], *(one for extra in extras for one in extra)]
     names = {Requirement(text).name.lower() for text in asked} - {"ccan"}
     assert not [name for name in sorted(names) if name not in readme]
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_no_page_has_a_place_left_to_fill(page: Path):
+    assert not re.findall(r"@[A-Z]+@", page.read_text(encoding="utf-8"))

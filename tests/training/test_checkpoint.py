@@ -123,6 +123,18 @@ def test_other_safetensors_files_are_refused(saved: Path, tmp_path: Path) -> Non
             load_model(path)
 
 
+@pytest.mark.parametrize("header", ["[1]", "null", "5", "{"])
+def test_a_header_that_is_no_object(saved: Path, header: str) -> None:
+    save_file(load_file(saved), saved, {"ccan": header})
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
+        load_model(saved)
+
+
+def test_checkpoints_are_as_readable_as_other_files(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_weights_of_another_network_are_refused(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit this network"):
         load_weights(saved, build_ccan(SMALL, 4))

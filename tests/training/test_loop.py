@@ -280,6 +280,17 @@ def test_hold_out_separates_identities(dataset: ReIDDataset) -> None:
         hold_out(dataset, 6, seed=0)
 
 
+def test_a_dataset_without_training_images(dataset: ReIDDataset, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected training images, got none"):
+        quiet_fit(tiny_recipe(), dataclasses.replace(dataset, train=()), tmp_path / "run")
+
+
+def test_held_out_people_whom_nothing_can_rank(dataset: ReIDDataset) -> None:
+    one_camera = tuple(sample for sample in dataset.train if sample.camera == 1)
+    with pytest.raises(ConfigError, match="nothing can be ranked"):
+        hold_out(dataclasses.replace(dataset, train=one_camera), 2, seed=0)
+
+
 def test_best_is_chosen_on_held_out_training_identities(
     dataset: ReIDDataset, tmp_path: Path
 ) -> None:
