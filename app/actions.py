@@ -30,7 +30,7 @@ def act(store: Store, selection: Selection, name: object, value: object) -> Sele
         return ACTIONS[name](store, selection, value)  # type: ignore[index]
     except CCANError:
         raise
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ConfigError(f"the page asked for something unknown: {str(name)[:40]!r}") from error
 
 

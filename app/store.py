@@ -183,7 +183,8 @@ class Store:
         def rank() -> Ranking:
             if self.is_upload(query):
                 return rank_gallery(self._upload(query).descriptor, self.index.gallery)
-            self.sample(query)
+            if query not in self.query_rows:
+                raise DatasetError(f"there is no query {query[:80]!r} in this dataset")
             row = self.index.query.select([self.query_rows[query]])
             return rank_gallery(row, self.index.gallery)
 

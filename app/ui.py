@@ -76,7 +76,7 @@ def build_ui(store: Store) -> gr.Blocks:
         outputs = [selection, head, *views]
 
         def on_event(now: Selection, event: gr.EventData) -> list[Any]:
-            asked = event._data or {}
+            asked = event._data if isinstance(event._data, dict) else {}
             return respond(store, now, asked.get("action"), asked.get("value"))
 
         for part in (head, *views):

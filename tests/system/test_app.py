@@ -244,7 +244,8 @@ def test_arrow_keys_stop_at_the_borders(store: Store, start: Selection) -> None:
         ("point", {"panel": "SS1"}), ("point", None), ("point", {"panel": "SS1", "x": "a", "y": 0}),
         ("move", {"from": 0, "to": "around"}), ("move", {"from": "x", "to": "up"}), ("move", 5),
         ("upload", None), ("upload", {}), ("upload", {"name": "a", "size": "x", "data": ""}),
-        ("neighbour", "5"),
+        ("neighbour", "5"), ("page", float("inf")),
+        ("upload", {"name": "a", "size": float("inf"), "data": ""}),
     ],
 )  # fmt: skip
 def test_what_a_browser_should_not_send_is_refused(
@@ -554,8 +555,9 @@ def test_the_typed_endpoint(store: Store) -> None:
     assert [one["mark"] for one in found] == list(ranking.marks[:3])
     assert found[0]["distance"] == pytest.approx(float(ranking.distances[0]))
     assert len(ranked_images(store, store.query_ids[0], 10**9)) == len(store.gallery_ids)
-    with pytest.raises(gr.Error, match="there is no image"):
-        ranked_images(store, "x")
+    for other in ("x", store.gallery_ids[0]):
+        with pytest.raises(gr.Error, match="there is no query"):
+            ranked_images(store, other)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
