@@ -75,17 +75,17 @@ def test_it_knows_people_it_has_never_seen(world: ReIDDataset) -> None:
 
 @pytest.mark.slow
 def test_its_recipe_still_trains(world: ReIDDataset, tmp_path: Path) -> None:
-    """Four epochs on twenty people beat the random start that they began from."""
+    """Sixteen epochs on twenty people rank twenty others far better than the random start does."""
     recipe = demo()
     short = dataclasses.replace(
         recipe,
-        train=dataclasses.replace(recipe.train, epochs=4),
+        train=dataclasses.replace(recipe.train, epochs=16),
         optim=dataclasses.replace(recipe.optim, warmup_epochs=0),
     )
     torch.manual_seed(0)
     untrained = build_ccan(recipe.model, 20).eval()
     fit(short, world, tmp_path / "run", progress=False, say=lambda _: None)
     trained, info = load_model(tmp_path / "run")
-    assert info.epoch == 4
+    assert info.epoch == 16
     before = mean_average_precision(untrained, world)
-    assert mean_average_precision(trained, world) > before + 0.05
+    assert mean_average_precision(trained, world) > before + 0.2
