@@ -19,6 +19,7 @@ from PIL import Image
 
 from app.serving import free_port, launch_settings, speak_directly
 
+LARGEST = 400 * 1024
 SIZE = {"width": 1280, "height": 800}
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -68,10 +69,12 @@ def shoot(address: str, out: Path, theme: str) -> None:
 
 
 def _save(png: bytes, path: Path) -> None:
-    """As a PNG of 256 colours: a third of the size, and the eye does not miss the others."""
-    with Image.open(io.BytesIO(png)) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-    small.save(path, optimize=True)
+    """As it is if it is small; otherwise in 256 colours, which costs pictures of photographs little."""
+    with Image.open(io.BytesIO(png)) as opened:
+        picture = opened.convert("RGB")
+    picture.save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        picture.quantize(256).save(path, optimize=True)
     print(f"wrote {path} ({path.stat().st_size // 1024} KiB)")
 
 

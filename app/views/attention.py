@@ -39,14 +39,14 @@ PART_NAMES = ("head–shoulder", "upper body", "thighs", "crus–foot")
 MEANINGS = {
     "gathered_share": (
         "Gathered share",
-        "mean over i of A<sub>ij</sub>/MN: how much of position j all positions gather (Eq. 1–2)",
+        "mean over i of A<sub>ij</sub>/MN: what is gathered from j (Eq.&nbsp;1–2)",
     ),
     "added_energy": (
         "Added energy",
-        "‖φ(y<sub>i</sub>W<sub>w</sub>)‖: how strongly attention changes position i (Eq. 3)",
+        "‖φ(y<sub>i</sub>W<sub>w</sub>)‖: how much attention adds at i (Eq.&nbsp;3)",
     ),
 }
-ROW_MEANING = "A<sub>ij</sub>/MN: the weight with which position i gathers position j (Eq. 2)"
+ROW_MEANING = "A<sub>ij</sub>/MN: the weight of j in what i gathers (Eq.&nbsp;2)"
 
 
 @dataclass(frozen=True)

@@ -438,7 +438,7 @@ def test_attention_shows_both_images_with_numbers(
         highest = max(float(slots["SS1"].gathers_from(2).max()) for slots in both)
         assert f"{highest:.3g}" in page.words
         assert "row 1, column 3 of the 8 × 4 positions" in page.words
-    assert "(Eq. 2)" in page.words
+    assert "(Eq.\xa02)" in page.words
 
 
 def test_without_a_cell_the_most_changed_one_is_shown(store: Store, start: Selection) -> None:
@@ -705,3 +705,20 @@ def test_chance_is_the_pages_own() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[index]
     actions._CHANCE.integers(5)
     assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_default_start_works(own_cache: Path) -> None:
+    """The bundled model on the bundled world, rendered and indexed for the first time."""
+    done = subprocess.run(
+        [sys.executable, "app/demo.py", "--check"],
+        cwd=ROOT,
+        env=os.environ | {"CCAN_CACHE": str(own_cache), AUTH_VARIABLE: ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "check passed" in done.stdout and "360 of 360 queries have a match" in done.stdout
+    assert "right" in done.stdout.splitlines()[-1]
+    assert "features of gallery images" in done.stderr
