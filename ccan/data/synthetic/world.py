@@ -64,7 +64,7 @@ class WorldConfig(_Group):
     """Strength of the differences of colour, exposure and contrast between and within cameras; 0 = none."""
 
     def __post_init__(self) -> None:
-        whole = {"identities": 2, "cameras": 2, "images_per_camera": 2, "height": 32, "width": 16}
+        whole = {"identities": 2, "cameras": 2, "images_per_camera": 2, "height": 64, "width": 32}
         for name, least in whole.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
