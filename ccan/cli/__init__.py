@@ -1,0 +1,76 @@
+"""The command line: `ccan synth | train | evaluate`. Each command parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import tyro
+
+from ccan.cli.evaluate import Evaluate
+from ccan.cli.synth import Synth
+from ccan.cli.train import Train
+from ccan.errors import CCANError
+from ccan.experiments.recipes import recipe
+
+
+class Command(Protocol):
+    """A command whose words are parsed."""
+
+    def run(self) -> None:
+        """Do it."""
+        ...
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "synth": Synth,
+    "train": Train,
+    "evaluate": Evaluate,
+}
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Command-line words → a command, ready to run. Raises: SystemExit with usage for words that do not parse."""
+    prog = "ccan"
+    if not arguments or arguments[0] not in COMMANDS:
+        listed = "\n".join(f"  ccan {name:<10}{kind.__doc__}" for name, kind in COMMANDS.items())
+        asked_for_help = bool(arguments) and arguments[0] in ("-h", "--help")
+        print(
+            f"usage: ccan COMMAND [options]\n\n{listed}",
+            file=sys.stdout if asked_for_help else sys.stderr,
+        )
+        raise SystemExit(0 if asked_for_help else 2)
+    name, rest = arguments[0], list(arguments[1:])
+    kind: Any = COMMANDS[name]
+    default: Any = dataclasses.MISSING
+    if kind is Train:
+        # The recipe decides the defaults of all other options, so it is read first.
+        chosen = recipe(_option(rest, "recipe", "paper"), _option(rest, "dataset", "market1501"))
+        default = Train(data=tyro.MISSING, out=tyro.MISSING, recipe=chosen.name, settings=chosen)
+    options = {} if default is dataclasses.MISSING else {"default": default}
+    return tyro.cli(kind, args=rest, prog=f"{prog} {name}", **options)
+
+
+def _option(arguments: Sequence[str], name: str, default: str) -> str:
+    """The value of ``--name value`` or ``--name=value``, without parsing the rest."""
+    for place, word in enumerate(arguments):
+        if word == f"--{name}" and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if word.startswith(f"--{name}="):
+            return word.split("=", 1)[1]
+    return default
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `ccan`: 0 = done, 2 = an error that is the user's to mend, 130 = interrupted."""
+    try:
+        parse(sys.argv[1:] if arguments is None else arguments).run()
+    except (CCANError, OSError) as error:
+        print(f"ccan: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ccan: interrupted (a training run goes on with --resume)", file=sys.stderr)
+        return 130
+    return 0

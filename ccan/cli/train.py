@@ -1,0 +1,61 @@
+"""`ccan train`: train by a recipe into a run folder."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from ccan.cli.output import folder_only
+from ccan.config import Recipe
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train CCAN by a recipe; every field of the recipe can be given on the command line."""
+
+    data: Path
+    """Folder of the dataset."""
+    out: Path
+    """Run folder: checkpoints, journal, settings."""
+    dataset: str = "market1501"
+    """Name of the dataset's layout."""
+    recipe: str = "paper"
+    """Where the settings start from: paper, demo or smoke."""
+    resume: bool = False
+    """Go on from the last checkpoint in --out; begin anew where there is none."""
+    val_identities: int | None = None
+    """Training identities held out to choose `best`; short for --train.validation-identities."""
+    dry_run: bool = False
+    """Print the settings as JSON and stop."""
+    settings: Annotated[Recipe, arg(name="")] = field(default_factory=Recipe)
+    """The settings themselves."""
+
+    def run(self) -> None:
+        """Train, then say what to do next."""
+        settings = self.settings
+        if self.val_identities is not None:
+            train = replace(settings.train, validation_identities=self.val_identities)
+            settings = replace(settings, train=train)
+        if self.dry_run:
+            print(settings.to_json(), end="")
+            return
+        from ccan.data import load_dataset
+        from ccan.training import fit
+
+        folder_only(self.out, "a run")
+        dataset = load_dataset(self.dataset, self.data)
+        print(dataset.summary())
+        result = fit(settings, dataset, self.out, resume=self.resume)
+        if result.epochs:
+            print(
+                f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes, "
+                f"{result.images_per_second:.0f} images/s"
+            )
+        print("next:")
+        out, data = shlex.quote(str(self.out)), shlex.quote(str(self.data))
+        arguments = f"--checkpoint {out} --dataset {self.dataset} --data {data}"
+        print(f"  ccan evaluate {arguments}\n  python app/demo.py {arguments}")
