@@ -45,11 +45,11 @@ def serve(options: argparse.Namespace) -> None:
     from app.store import Store
 
     store = Store.open(options.checkpoint, options.dataset, options.data)
-    print(f"{store.dataset.summary()}\n{store.report.summary()}")
+    print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {store.predictor.device}")
     from app.ui import build_ui
 
     page = build_ui(store)
-    settings = launch_settings(store, options.host, port)
+    settings = launch_settings(options.host, port)
     _, address, _ = page.launch(auth=auth, prevent_thread_lock=True, **settings)
     try:
         if options.check:

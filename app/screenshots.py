@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,12 +15,11 @@ if __name__ == "__main__":
 
 from PIL import Image
 
+from app.browser import FLAGS, find_chromium
 from app.serving import free_port, launch_settings, speak_directly
 
 LARGEST = 400 * 1024
 SIZE = {"width": 1280, "height": 800}
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 def main() -> None:
@@ -41,7 +38,7 @@ def main() -> None:
 
     store = Store.open(options.checkpoint, options.dataset, options.data)
     page = build_ui(store)
-    settings = launch_settings(store, "127.0.0.1", free_port("127.0.0.1", 0))
+    settings = launch_settings("127.0.0.1", free_port("127.0.0.1", 0))
     _, address, _ = page.launch(prevent_thread_lock=True, **settings)
     query = options.query or store.by_difficulty[len(store.by_difficulty) // 3]
     try:
@@ -55,9 +52,8 @@ def shoot(address: str, out: Path, theme: str) -> None:
     """Write `rank.png` and `attention.png` of a running dashboard."""
     from playwright.sync_api import sync_playwright
 
-    chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)))
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         tab = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
         views = {"rank": ".strip .card", "attention": ".canvas img"}
         for view, ready in views.items():

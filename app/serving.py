@@ -7,12 +7,9 @@ import ipaddress
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ccan.errors import ConfigError
-
-if TYPE_CHECKING:
-    from app.store import Store
 
 AUTH_VARIABLE = "CCAN_AUTH"
 ASSETS = Path(__file__).parent / "assets"
@@ -77,8 +74,8 @@ def speak_directly() -> None:
     )
 
 
-def launch_settings(store: Store, host: str, port: int) -> dict[str, Any]:
-    """What `launch` is told: nothing is shared or recorded, and only the thumbnails can be read as files."""
+def launch_settings(host: str, port: int) -> dict[str, Any]:
+    """What `launch` is told: nothing is shared or recorded, and no file of this machine can be read."""
     import gradio as gr
 
     from app.store import MAX_UPLOAD_BYTES
@@ -99,7 +96,6 @@ def launch_settings(store: Store, host: str, port: int) -> dict[str, Any]:
         "quiet": True,
         "footer_links": [],
         "max_file_size": MAX_UPLOAD_BYTES,
-        "allowed_paths": [str(store.index.thumbnails.resolve())],
         "theme": gr.themes.Base(
             primary_hue="slate", neutral_hue="slate", font=fonts, font_mono=mono
         ),

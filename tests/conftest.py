@@ -7,26 +7,14 @@ passes there has run everything that the machine can run.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from app.browser import find_chromium
+
 ON_BUILD_SERVER = os.environ.get("CI", "").lower() not in ("", "0", "false")
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM_FOLDERS = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-
-
-def find_chromium() -> str | None:
-    """The browser named by $CHROMIUM, else the first on PATH or among the usual places; None if there is none."""
-    named = os.environ.get("CHROMIUM")
-    found = [named] if named else [shutil.which(name) for name in CHROMIUM_NAMES]
-    candidates = [path for path in (*found, *CHROMIUM_FOLDERS) if path and Path(path).is_file()]
-    return candidates[0] if candidates else None
 
 
 @pytest.fixture(scope="session")

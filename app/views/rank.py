@@ -75,7 +75,7 @@ def _query_card(store: Store, query: str, chosen: bool) -> str:
     row = store.query_rows[query]
     sample, ap = store.dataset.query[row], float(store.report.ap[row])
     hint = f"{sample.path.name}: identity {person(sample.identity)}, camera {camera_name(sample.camera)}, "
-    picture = tag("img", src=store.thumbnail(query), alt="", loading="lazy")
+    picture = tag("img", src=store.thumbnail(query), alt="")
     return button(
         picture + text(percent(ap), class_="ap"),
         "choose",
@@ -215,7 +215,7 @@ def _card(store: Store, ranking: Ranking, place: int, chosen: str) -> str:
         f"{MARKS[mark].word}{f', position {number}' if number else ''}, distance {distance}, "
         f"identity {who}, camera {camera}: {sample.path.name}"
     )
-    picture = tag("img", src=store.thumbnail(image), alt="", loading="lazy")
+    picture = tag("img", src=store.thumbnail(image), alt="")
     head = tag("span", mark_badge(mark) + text(number, class_="position"), class_="cardhead")
     foot = text(distance, class_="distance") + text(whose, class_="whose")
     card = button(

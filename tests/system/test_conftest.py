@@ -35,7 +35,9 @@ def run_suite(folder: Path, **environment: str) -> str:
     shutil.copy(ROOT / "tests" / "conftest.py", folder)
     (folder / "torch.py").write_text(NO_GPU)
     (folder / "test_suite.py").write_text(SUITE)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  browser\npythonpath = .\n")
+    (folder / "pytest.ini").write_text(
+        f"[pytest]\nmarkers =\n  gpu\n  browser\npythonpath = . {ROOT}\n"
+    )
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider"],
         cwd=folder,
