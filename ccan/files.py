@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,21 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write plain JSON values as an indented file, as a whole."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+LEFTOVER_SECONDS = 24 * 3600
+"""A work folder that nothing was written to for so long belongs to a process that was killed."""
+
+
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Delete the work folders of killed processes: those of this name pattern, untouched for a day."""
+    for work in folder.glob(pattern):
+        try:
+            newest = max(path.stat().st_mtime for path in (work, *work.iterdir()))
+        except OSError:  # it is being moved or removed at this moment
+            continue
+        if time.time() - newest > LEFTOVER_SECONDS:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def cache_folder() -> Path:

@@ -26,7 +26,7 @@ from ccan.data.loading import open_image
 from ccan.data.records import ReIDDataset, Sample
 from ccan.errors import DatasetError
 from ccan.evaluation.features import FeatureSet
-from ccan.files import atomic_path, cache_folder
+from ccan.files import atomic_path, cache_folder, remove_leftovers
 from ccan.predictor import Predictor
 
 FORMAT = 1
@@ -170,6 +170,7 @@ def _make(
 ) -> None:
     """Build an index beside its place and move it there as a whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent, ".index-*")
     work = Path(tempfile.mkdtemp(prefix=".index-", dir=folder.parent))
     try:
         (work / "thumbnails").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -42,6 +43,8 @@ def test_the_printed_round_works_on_a_fresh_world(tmp_path: Path, own_cache: Pat
     told = run(train, tmp_path, own_cache)
     assert "ccan evaluate" in told and "app/demo.py" in told
     assert "mAP" in run(evaluate, tmp_path, own_cache)
+    each = json.loads(run([*evaluate, "--per-query", "-"], tmp_path, own_cache))
+    assert len(each["ap"]) == len(each["names"]) > 0
     assert look[:2] == ["python", "app/demo.py"]
     dashboard = [sys.executable, str(ROOT / "app" / "demo.py"), *look[2:], "--check"]
     assert "check passed" in run(dashboard, tmp_path, own_cache)

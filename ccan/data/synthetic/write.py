@@ -11,6 +11,7 @@ Box 00 is a careful hand's (gt_bbox), higher numbers are a detector's. Every ima
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from ccan.data.synthetic.people import citizen
 from ccan.data.synthetic.workers import Records, in_processes, in_this_process
 from ccan.data.synthetic.world import FORMAT_VERSION, Region, WorldConfig
 from ccan.errors import ConfigError, DatasetError
+from ccan.files import remove_leftovers
 
 __all__ = ["SPLITS", "Split", "write_world"]
 
@@ -60,6 +62,7 @@ def write_world(
     if _already_there(config, out, wanted):
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out.parent, f".{glob.escape(out.name)}.*.partial")
     partial = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
     units = list(units_of(config, wanted))
     count = min(workers or _available_cores(), max(1, len(units) // 4))
