@@ -11,40 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from histogram import histogram_features
+from measuring import spread, write_result
 
 from ccan.data import load_dataset
-from ccan.data.records import Sample
 from ccan.data.synthetic import WorldConfig, write_world
-from ccan.evaluation import EvaluationReport, FeatureSet, evaluate_features
-from ccan.files import write_json
-
-RESULTS = Path(__file__).parent / "results"
-
-
-def machine() -> dict[str, Any]:
-    """Where and on which commit it was measured."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "commit": commit or "unknown",
-    }
+from ccan.evaluation import EvaluationReport, evaluate_features
 
 
 def speed(identities: int, repeats: int) -> dict[str, Any]:
@@ -71,29 +48,10 @@ def speed(identities: int, repeats: int) -> dict[str, Any]:
     return {
         "images": images,
         "images_per_second": {
-            name: {"median": statistics.median(v[1:]), "lowest": min(v[1:]), "highest": max(v[1:])}
-            for name, v in (("wall", wall), ("processor", processor))
+            "wall": spread(wall[1:]),
+            "processor": spread(processor[1:]),
         },
     }
-
-
-def histogram(path: Path, bins: int = 8, stripes: int = 6) -> NDArray[np.float32]:
-    """HSV histograms of horizontal stripes, square-rooted and L2-normalised, (stripes·bins³,)."""
-    with Image.open(path) as image:
-        levels = np.asarray(image.convert("HSV"), np.int64) * bins // 256
-    codes = (levels[..., 0] * bins + levels[..., 1]) * bins + levels[..., 2]
-    counts = [np.bincount(s.ravel(), minlength=bins**3) for s in np.array_split(codes, stripes)]
-    feature = np.sqrt(np.concatenate(counts).astype(np.float32))
-    return (feature / np.linalg.norm(feature)).astype(np.float32)
-
-
-def histogram_features(samples: tuple[Sample, ...]) -> FeatureSet:
-    """The histograms of a split with what the protocol needs."""
-    return FeatureSet(
-        np.stack([histogram(sample.path) for sample in samples]),
-        [sample.identity for sample in samples],
-        [sample.camera for sample in samples],
-    )
 
 
 def histogram_report(config: WorldConfig) -> EvaluationReport:
@@ -127,9 +85,7 @@ def main() -> None:
     if arguments.what in ("difficulty", "all"):
         measured["difficulty"] = difficulty(arguments.identities or 120, arguments.seeds)
     for name, result in measured.items():
-        report = {"machine": machine(), "result": result}
-        write_json(RESULTS / f"world_{name}.json", report)
-        print(name, json.dumps(report, indent=2))
+        print(name, json.dumps(write_result(f"world_{name}", result), indent=2))
 
 
 if __name__ == "__main__":

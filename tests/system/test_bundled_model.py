@@ -64,7 +64,7 @@ def test_the_model_card_says_what_was_measured() -> None:
 
 @pytest.mark.slow
 def test_it_knows_people_it_has_never_seen(world: ReIDDataset) -> None:
-    from benchmarks.bench_world import histogram_features
+    from benchmarks.histogram import histogram_features
 
     histogram = evaluate_features(
         histogram_features(world.query), histogram_features(world.gallery)
