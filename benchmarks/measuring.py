@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,12 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     return facts
 
 
+@cache
 def commit() -> str:
-    """Short name of the commit that is checked out, or "unknown"."""
+    """Short name of the commit that is checked out at the first call, or "unknown".
+
+    A benchmark of many minutes calls it when it begins: the files may have moved on when it ends.
+    """
     git = ("git", "-C", str(REPOSITORY))
     name = _output(*git, "rev-parse", "--short", "HEAD")
     changed = _output(
