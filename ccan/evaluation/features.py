@@ -1,6 +1,6 @@
-"""Descriptors of a set of images with what the protocol must know of each: identity, camera, name.
+"""From images to descriptors: one pass of the model over a list of images (section 3.4).
 
-Letters: N images, D numbers of a descriptor.
+Letters: N images, B of them in a batch, D numbers of a descriptor.
 """
 
 from __future__ import annotations
@@ -8,116 +8,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ccan.config import EvalConfig
 from ccan.data.records import Sample
-from ccan.errors import ConfigError, DatasetError, ProtocolError, ShapeError
-
-_COMPUTED_IN_FLOAT32 = (torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True, init=False, eq=False)
-class FeatureSet:
-    """Features of N images and the facts that a ranking is judged by. Features are never re-normalised.
-
-    Attributes:
-        features: (N, D) floating point, on any device; half precision is widened to float32, the rest is kept.
-        identities: (N,) int64 array; -1 junk, 0 distractor (an ordinary negative).
-        cameras: (N,) int64 array; -1 unknown.
-        names: N names of the images, or None; needed where cameras are unknown, to know a query from its own copy.
-
-    Tensors, NumPy arrays and lists are accepted.
-
-    Raises: ShapeError for a wrong number of axes or lengths that differ; ProtocolError for features that are not
-    finite floating point numbers, and for identities or cameras that are not integers.
-    """
-
-    features: Tensor
-    identities: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-    names: tuple[str, ...] | None
-
-    def __init__(
-        self,
-        features: Tensor | ArrayLike,
-        identities: Tensor | ArrayLike,
-        cameras: Tensor | ArrayLike,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        rows = check_features(features)
-        for name, values in (("identities", identities), ("cameras", cameras)):
-            object.__setattr__(self, name, _integers(name, values, len(rows)))
-        if names is not None and len(names) != len(rows):
-            raise ShapeError(
-                f"names must have one entry for each of the {len(rows)} rows of features, got {len(names)}"
-            )
-        object.__setattr__(self, "features", rows)
-        object.__setattr__(self, "names", None if names is None else tuple(map(str, names)))
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def select(self, rows: ArrayLike) -> FeatureSet:
-        """The images at these row numbers, or where this boolean mask is true, in that order."""
-        chosen = np.arange(len(self))[np.asarray(rows)]
-        names = None if self.names is None else [self.names[int(row)] for row in chosen]
-        features = self.features[torch.as_tensor(chosen).to(self.features.device)]
-        return FeatureSet(features, self.identities[chosen], self.cameras[chosen], names)
-
-    def to(self, device: torch.device | str) -> FeatureSet:
-        """The same set with its features on another device."""
-        return FeatureSet(self.features.to(device), self.identities, self.cameras, self.names)
-
-    def numpy(self) -> dict[str, NDArray[Any]]:
-        """Arrays by field name, as `numpy.savez` takes them; `names` only where there are any."""
-        arrays: dict[str, NDArray[Any]] = {
-            "features": self.features.cpu().numpy(),
-            "identities": self.identities,
-            "cameras": self.cameras,
-        }
-        return arrays if self.names is None else arrays | {"names": np.array(self.names, dtype=str)}
-
-
-def check_features(features: Tensor | ArrayLike) -> Tensor:
-    """Features as a detached (N, D) tensor of finite float32 or float64 numbers.
-
-    Raises: ShapeError, ProtocolError as `FeatureSet` does.
-    """
-    rows = torch.as_tensor(features).detach()
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise ShapeError(f"features must have shape (N, D) with D ≥ 1, got {tuple(rows.shape)}")
-    if not rows.is_floating_point():
-        raise ProtocolError(
-            f"features must be floating point, got {rows.dtype}; convert them, e.g. to float32"
-        )
-    if rows.dtype in _COMPUTED_IN_FLOAT32:
-        rows = rows.float()
-    # NaN and infinity both survive aminmax, which unlike isfinite needs no second array.
-    if len(rows) and not all(torch.isfinite(bound) for bound in torch.aminmax(rows)):
-        broken = (~torch.isfinite(rows).all(dim=1)).nonzero()[:, 0]
-        raise ProtocolError(
-            f"features must be finite, got NaN or infinity in {len(broken)} of {len(rows)} rows "
-            f"(the first is row {int(broken[0])}); look at the images or the weights that made them"
-        )
-    return rows
-
-
-def _integers(name: str, values: Tensor | ArrayLike, length: int) -> NDArray[np.int64]:
-    numbers = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if numbers.shape != (length,):
-        raise ShapeError(
-            f"{name} must have shape ({length},), one for each row of features, got {numbers.shape}"
-        )
-    if length and not np.issubdtype(numbers.dtype, np.integer):
-        raise ProtocolError(f"{name} must be integers, got {numbers.dtype}")
-    return numbers.astype(np.int64)
+from ccan.errors import ConfigError, DatasetError
+from ccan.evaluation.feature_set import FeatureSet, unit_rows
 
 
 def extract_features(
@@ -132,6 +33,7 @@ def extract_features(
     autocast: torch.dtype | None = None,
     progress: Callable[[int, int], None] | bool = False,
     on_broken: Literal["error", "skip"] = "error",
+    flip: bool = False,
 ) -> FeatureSet:
     """The model's descriptor of each image: resized, normalised, nothing else (section 4.1).
 
@@ -145,8 +47,10 @@ def extract_features(
         autocast: dtype of the forward pass, for example `torch.bfloat16`; None = the model's own.
         progress: True for a bar, or a function that is called with (images done, images in all).
         on_broken: what an image does that cannot be decoded: stop, or be left out and named in one UserWarning.
+        flip: describe each image by itself and its mirror (`mirror_average`); twice the work.
 
-    Returns: float32 features (float64 if the model computes in it) on the CPU, named by the path of the image.
+    Returns: float32 features (float64 if the model computes in it) on the CPU, named by the path of the image, with
+    the samples' metadata.
     Raises: DatasetError that names the broken images, or if there is no image.
     """
     from ccan.data.loading import TestImages  # decoders are needed only here
@@ -162,18 +66,63 @@ def extract_features(
         warnings.filterwarnings("ignore", "left out: ", UserWarning)
         # The batches are handed over: processes of an unfinished pass end at once when nobody holds them.
         features, rows = _forward_all(
-            model, images.batches(config), device, autocast, advance, strict
+            model, images.batches(config), device, autocast, advance, strict, flip
         )
     if len(rows) < len(samples):
         _complain(samples, rows, strict)
     if not rows:
         raise DatasetError("there is no image to extract features of; check the folder or the list")
+    # Made outside of inference mode: an ordinary tensor.
+    return feature_set_of(torch.cat(features), [samples[row] for row in rows])
+
+
+def feature_set_of(features: Tensor, samples: Sequence[Sample]) -> FeatureSet:
+    """Descriptors (N, D) with the facts of the N images that they belong to, named by their paths.
+
+    A metadata column is there if any sample has it. It is numeric if all values that are known are numbers, and text
+    otherwise; where a sample does not know it, NaN or "" stands.
+    """
+    columns = dict.fromkeys(column for sample in samples for column in sample.metadata)
     return FeatureSet(
-        torch.cat(features),  # made outside of inference mode: an ordinary tensor
-        [samples[row].identity for row in rows],
-        [samples[row].camera for row in rows],
-        [str(samples[row].path) for row in rows],
+        features,
+        np.array([sample.identity for sample in samples], dtype=np.int64),
+        np.array([sample.camera for sample in samples], dtype=np.int64),
+        [str(sample.path) for sample in samples],
+        {column: _metadata_column(samples, column) for column in columns},
     )
+
+
+def _metadata_column(samples: Sequence[Sample], column: str) -> NDArray[Any]:
+    values = [sample.metadata.get(column) for sample in samples]
+    if any(isinstance(value, str) for value in values):
+        return np.array(["" if value is None else str(value) for value in values])
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def describe(model: nn.Module, images: Tensor, *, flip: bool = False) -> Tensor:
+    """The model's descriptors of prepared images, (B, 3, H, W) → (B, D).
+
+    With flip, the mean with the mirrored images' descriptors (`mirror_average`). Modes and gradients are the caller's.
+    """
+    output = model(images)
+    if not flip:
+        return output.descriptor
+    embeddings = [getattr(output, f"{branch}_embedding", None) for branch in ("global", "local")]
+    branches = max(1, sum(embedding is not None for embedding in embeddings))
+    return mirror_average(output.descriptor, model(images.flip(3)).descriptor, branches)
+
+
+def mirror_average(descriptor: Tensor, mirrored: Tensor, branches: int = 2) -> Tensor:
+    """Mean of the descriptors of images and of their mirrors, each branch brought back to unit length.
+
+    f_A joins one vector of unit length for each branch (section 3.4). The mean of two such vectors is shorter the
+    more an image differs from its mirror, so that without the second step such images would lie nearer to everything,
+    and the branches would no longer weigh alike.
+
+    Shapes: (B, branches·d) twice → (B, branches·d).
+    """
+    mean = (descriptor + mirrored) / 2
+    return torch.cat([unit_rows(part) for part in mean.chunk(branches, dim=1)], dim=1)
 
 
 def _input_size(model: nn.Module, height: int | None, width: int | None) -> tuple[int, int]:
@@ -234,6 +183,7 @@ def _forward_all(
     autocast: torch.dtype | None,
     advance: Callable[[int], object],
     strict: bool,
+    flip: bool,
 ) -> tuple[list[Tensor], list[int]]:
     """Descriptors of each batch on the CPU and the rows they belong to; stops at a missing row if strict.
 
@@ -249,7 +199,7 @@ def _forward_all(
     try:
         with torch.inference_mode(), mixed:
             for images, indices in batches:
-                features.append(model(images.to(where, weight.dtype)).descriptor.cpu())
+                features.append(describe(model, images.to(where, weight.dtype), flip=flip).cpu())
                 rows.extend(indices)
                 advance(len(indices))
                 if strict and rows[-1] >= len(rows):

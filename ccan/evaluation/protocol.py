@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ccan.data.records import JUNK, UNKNOWN_CAMERA
 from ccan.errors import ConfigError, ProtocolError
-from ccan.evaluation.features import FeatureSet
+from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.metrics import (
     APRule,
     MatchPositions,

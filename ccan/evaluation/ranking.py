@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ccan.data.records import JUNK, UNKNOWN_CAMERA
 from ccan.errors import ConfigError, ProtocolError, ShapeError
-from ccan.evaluation.features import FeatureSet, check_features
+from ccan.evaluation.feature_set import FeatureSet, check_features
 from ccan.evaluation.metrics import (
     APRule,
     MatchPositions,

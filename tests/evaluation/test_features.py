@@ -1,9 +1,10 @@
-"""Feature sets take what people have and refuse what has no meaning; extraction keeps order, modes and names."""
+"""Extraction keeps order, modes, names and metadata; broken images are told; mirrors are averaged branch by branch."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,83 +17,10 @@ from torch import Tensor, nn
 from ccan.data.loading import open_image
 from ccan.data.records import Sample
 from ccan.data.transforms import prepare_image
-from ccan.errors import ConfigError, DatasetError, ProtocolError, ShapeError
-from ccan.evaluation import FeatureSet, extract_features
-
-
-class TestFeatureSet:
-    @pytest.mark.parametrize("make", [torch.tensor, np.array, list])
-    def test_takes_tensors_arrays_and_lists(self, make):
-        made = FeatureSet(make([[1.0, 2.0], [3.0, 4.0]]), make([5, -1]), make([1, 15]), ["a", "b"])
-        assert made.features.tolist() == [[1, 2], [3, 4]]
-        assert made.identities.tolist() == [5, -1] and made.identities.dtype == np.int64
-        assert made.cameras.tolist() == [1, 15]
-        assert made.names == ("a", "b")
-        assert len(made) == 2
-
-    def test_dtype_is_kept_and_half_precision_widened(self):
-        for given, kept in (
-            (torch.float64, torch.float64),
-            (torch.float32, torch.float32),
-            (torch.float16, torch.float32),
-            (torch.bfloat16, torch.float32),
-        ):
-            assert FeatureSet(torch.ones(2, 3, dtype=given), [1, 2], [1, 1]).features.dtype == kept
-
-    def test_it_does_not_hold_on_to_a_graph(self):
-        weights = torch.ones(2, 3, requires_grad=True)
-        assert not FeatureSet(weights * 2, [1, 2], [1, 1]).features.requires_grad
-
-    def test_select_by_rows_and_by_mask(self):
-        made = FeatureSet(torch.eye(3), [1, 2, 3], [4, 5, 6], list("abc"))
-        for rows in ([2, 0], np.array([2, 0]), torch.tensor([2, 0])):
-            part = made.select(rows)
-            assert part.features.tolist() == [[0, 0, 1], [1, 0, 0]]
-            assert (part.identities.tolist(), part.cameras.tolist()) == ([3, 1], [6, 4])
-            assert part.names == ("c", "a")
-        assert made.select(made.identities > 1).names == ("b", "c")
-
-    def test_numpy_gives_arrays_for_savez(self, tmp_path: Path):
-        made = FeatureSet(torch.eye(2), [1, 2], [4, 5], ["a", "b"])
-        np.savez(tmp_path / "set.npz", allow_pickle=False, **made.numpy())
-        with np.load(tmp_path / "set.npz") as saved:
-            again = FeatureSet(**saved)
-        assert torch.equal(again.features, made.features) and again.names == made.names
-        assert "names" not in FeatureSet(torch.eye(2), [1, 2], [4, 5]).numpy()
-
-    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-    def test_values_that_are_not_finite_are_an_error(self, bad: float):
-        features = torch.ones(5, 3)
-        features[1, 2] = features[4, 0] = bad
-        with pytest.raises(
-            ProtocolError, match=r"infinity in 2 of 5 rows \(the first is row 1\); look"
-        ):
-            FeatureSet(features, [1] * 5, [1] * 5)
-
-    def test_lengths_and_shapes(self):
-        with pytest.raises(ShapeError, match=r"identities must have shape \(3,\), .* got \(2,\)"):
-            FeatureSet(torch.ones(3, 2), [1, 2], [1, 1, 1])
-        with pytest.raises(ShapeError, match=r"cameras must have shape \(3,\), .* got \(3, 1\)"):
-            FeatureSet(torch.ones(3, 2), [1, 2, 3], [[1], [1], [1]])
-        with pytest.raises(ShapeError, match="one entry for each of the 3 rows of features, got 1"):
-            FeatureSet(torch.ones(3, 2), [1, 2, 3], [1, 1, 1], ["a"])
-        for shape in ((3,), (3, 2, 2), (3, 0)):
-            with pytest.raises(ShapeError, match=r"features must have shape \(N, D\)"):
-                FeatureSet(torch.ones(shape), [1, 2, 3], [1, 1, 1])
-
-    def test_kinds_of_numbers(self):
-        with pytest.raises(
-            ProtocolError, match=r"must be floating point, got torch\.int64; convert"
-        ):
-            FeatureSet([[1, 2]], [1], [1])
-        with pytest.raises(ProtocolError, match="identities must be integers, got float64"):
-            FeatureSet(torch.ones(1, 2), [1.0], [1])
-        with pytest.raises(ProtocolError, match="cameras must be integers, got bool"):
-            FeatureSet(torch.ones(1, 2), [1], torch.tensor([True]))
-
-    def test_an_empty_set_is_legal(self):
-        assert len(FeatureSet(torch.zeros(0, 4), [], [])) == 0
-
+from ccan.errors import ConfigError, DatasetError
+from ccan.evaluation import extract_features
+from ccan.evaluation.features import describe, feature_set_of, mirror_average
+from ccan.model.network import join_descriptor
 
 HEIGHT, WIDTH = 12, 5
 
@@ -243,6 +171,78 @@ class TestExtraction:
             pytest.raises(DatasetError, match="no image to extract"),
         ):
             extract_features(Averages(), samples, on_broken="skip")
+
+
+def test_metadata_of_the_samples_goes_along(samples: list[Sample], tmp_path: Path):
+    samples[1] = replace(samples[1], metadata={"view": "front", "angle": 90})
+    samples[4] = replace(samples[4], metadata={"angle": 7.5, "lane": 3})
+    samples[5] = replace(samples[5], metadata={"lane": "left"})
+    samples[2].path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="left out"):
+        found = extract_features(Averages(), samples, workers=0, on_broken="skip")
+    assert list(found.metadata) == ["view", "angle", "lane"]
+    assert found.metadata["view"].tolist() == ["", "front", "", "", "", ""]
+    np.testing.assert_array_equal(
+        found.metadata["angle"], [np.nan, 90, np.nan, 7.5, np.nan, np.nan]
+    )
+    assert found.metadata["lane"].tolist() == ["", "", "", "3", "left", ""]
+    assert feature_set_of(torch.ones(1, 2), samples[:1]).metadata == {}
+
+
+class Halves(nn.Module):
+    """Two embeddings: the mean colour of the left half and of the right half of an image."""
+
+    def __init__(self, local: bool = True) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(image_height=HEIGHT, image_width=WIDTH)
+        self.weight = nn.Parameter(torch.ones(1))
+        self.local = local
+
+    def forward(self, images: Tensor) -> SimpleNamespace:
+        left = images[..., : WIDTH // 2].mean(dim=(2, 3)) * 5
+        right = images[..., WIDTH // 2 :].mean(dim=(2, 3)) if self.local else None
+        return SimpleNamespace(
+            global_embedding=left,
+            local_embedding=right,
+            descriptor=join_descriptor(left, right),
+        )
+
+
+class TestFlip:
+    def test_hand_value(self):
+        # (1, 0) and (0, 1) average to 45°; (1, 0) and (-0.28, 0.96) to (0.6, 0.8)·0.6.
+        plain = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
+        mirrored = torch.tensor([[0.0, 1.0, -0.28, 0.96]])
+        found = mirror_average(plain, mirrored)
+        np.testing.assert_allclose(found, [[0.5**0.5, 0.5**0.5, 0.6, 0.8]], atol=1e-6)
+        whole = mirror_average(plain, mirrored, branches=1)
+        np.testing.assert_allclose(whole.norm(), 1, atol=1e-6)
+        assert not torch.allclose(whole * 2**0.5, found)
+
+    @pytest.mark.parametrize("local", [True, False])
+    def test_an_image_and_its_mirror_share_one_descriptor(self, local: bool):
+        model = Halves(local)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(7, 3, HEIGHT, WIDTH, generator=generator)
+        found = describe(model, images, flip=True)
+        torch.testing.assert_close(found, describe(model, images.flip(3), flip=True))
+        for half in found.split(3, dim=1):
+            torch.testing.assert_close(half.norm(dim=1), torch.ones(7))
+        plain = describe(model, images)
+        assert not torch.allclose(found, plain, atol=1e-2)
+        assert torch.equal(plain, model(images).descriptor)
+
+    def test_extraction_flips_on_request_only(self, samples: list[Sample]):
+        generator = np.random.default_rng(0)
+        for sample in samples:
+            pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(sample.path)
+        pictures = torch.stack([prepare_image(open_image(s.path), HEIGHT, WIDTH) for s in samples])
+        model = Halves()
+        with torch.no_grad():
+            for flip in (False, True):
+                found = extract_features(model, samples, workers=0, batch_size=3, flip=flip)
+                torch.testing.assert_close(found.features, describe(model, pictures, flip=flip))
 
 
 def test_the_package_needs_torch_and_numpy_only():
