@@ -310,7 +310,7 @@ class TrainConfig(_Group):
     initial_weights: Literal["imagenet", "none"] = "imagenet"
     """ImageNet weights for the global stages and every part stream (paper), or a random start."""
     imagenet_file: str | None = None
-    """A GoogLeNet_Weights.IMAGENET1K_V1 state dict on disk; by default torchvision's cache or a download."""
+    """GoogLeNet's ImageNet weights on disk: torchvision's file or safetensors; by default its cache or a download."""
     device: str = "auto"
     """`auto` (CUDA, else MPS, else CPU), or a torch device such as `cuda:1`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

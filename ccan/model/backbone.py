@@ -5,12 +5,14 @@ torchvision's blocks under torchvision's names, so that its ImageNet weights fit
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import GoogLeNet_Weights
 from torchvision.models.googlenet import BasicConv2d, Inception
@@ -100,24 +102,33 @@ class GoogLeNetInput(nn.Module):
         return images * self.scale + self.shift
 
 
+_PUBLISHED_HASH = "1378be20"
+"""How the SHA-256 of torchvision's file begins; its name, googlenet-1378be20.pth, says so too."""
+
+
 def imagenet_state(file: str | Path | None = None) -> dict[str, Tensor]:
     """GoogLeNet's ImageNet weights: from ``file``, else from torchvision's cache, else by download.
 
-    Tensors only are read (no pickled code). Raises: CheckpointError that says where to put the file.
+    Args:
+        file: a ``.safetensors`` file, or torchvision's own. The latter is a pickle, and so is read only if its SHA-256
+            begins as published, wherever it comes from; and even then tensors alone are unpacked.
+
+    Raises: CheckpointError that says where to put the file, or how to convert it.
     """
     url = GoogLeNet_Weights.IMAGENET1K_V1.url
     name = url.rsplit("/", 1)[-1]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = cached if file is None else Path(file).expanduser()
     try:
-        if file is not None:
-            state = torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
-        else:
-            state = torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", check_hash=True, weights_only=True
-            )
+        if file is None and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=_PUBLISHED_HASH)
+        state = load_file(path) if path.suffix == ".safetensors" else _published_state(path)
         if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
             raise TypeError("a file without tensors by name")
         return state
+    except CheckpointError:
+        raise
     except Exception as error:
         where = f"{file}" if file is not None else f"{cached} (torchvision's cache) or by download"
         raise CheckpointError(
@@ -125,6 +136,21 @@ def imagenet_state(file: str | Path | None = None) -> dict[str, Tensor]:
             f"{name} elsewhere and put it at {cached}, or pass --train.imagenet-file FILE; "
             "--train.initial-weights none starts from random weights"
         ) from error
+
+
+def _published_state(path: Path) -> object:
+    """What torchvision's file holds. Raises: CheckpointError, before it is unpacked, if it is any other file."""
+    with path.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if not found.startswith(_PUBLISHED_HASH):
+            raise CheckpointError(
+                f"{path}: expected a .safetensors file or torchvision's own (SHA-256 {_PUBLISHED_HASH}…), "
+                f"got SHA-256 {found[:8]}…. If it was downloaded, it is damaged: delete it and fetch it again. "
+                "Weights of your own must be converted to safetensors, because a .pth file can run code when it "
+                "is opened: docs/troubleshooting.md, “Weights without a network”, has the lines"
+            )
+        opened.seek(0)
+        return torch.load(opened, map_location="cpu", weights_only=True)
 
 
 def load_imagenet(stages: Sequence[nn.Sequential], state: Mapping[str, Tensor]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,13 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import GoogLeNet, googlenet
+from torchvision.models import GoogLeNet, GoogLeNet_Weights, googlenet
 
 from ccan.config import ModelConfig
 from ccan.errors import CheckpointError
-from ccan.model import build_ccan
+from ccan.model import backbone, build_ccan
 from ccan.model.backbone import (
     GoogLeNetInput,
     StageName,
@@ -27,6 +31,7 @@ from ccan.model.backbone import (
 )
 
 WEIGHTS_FILE = "googlenet-1378be20.pth"
+TROUBLESHOOTING = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 STAGES: tuple[StageName, ...] = ("I1", "I2", "I3")
 
 
@@ -90,6 +95,23 @@ def weights_file(teacher: GoogLeNet, tmp_path_factory: pytest.TempPathFactory) -
     return file
 
 
+def publish(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file pass for torchvision's: the hash that is asked for is its own."""
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(backbone, "_PUBLISHED_HASH", found[:8])
+
+
+def cache_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torchvision's file lies in a cache of the test's own, without a network."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
+    return folder / "hub" / "checkpoints" / WEIGHTS_FILE
+
+
+def _no_network(*_args: Any, **_kwargs: Any) -> None:
+    raise URLError("Name or service not known")
+
+
 def features_of(teacher: GoogLeNet, images: Tensor) -> Tensor:
     """torchvision's own map before its pooling, by its own forward."""
     seen: list[Tensor] = []
@@ -105,8 +127,9 @@ def features_of(teacher: GoogLeNet, images: Tensor) -> Tensor:
 
 
 def test_weights_reach_every_stage_and_give_torchvisions_features(
-    teacher: GoogLeNet, weights_file: Path
+    teacher: GoogLeNet, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    publish(weights_file, monkeypatch)
     config = ModelConfig(
         ssa=False, cca=False, parts=2, embedding_dim=16, image_height=128, image_width=64,
         input_affine="googlenet",
@@ -155,31 +178,86 @@ def test_affine_worked_by_hand() -> None:
     )  # ModelConfig.input_affine records it, not the weights
 
 
+def test_the_published_hash_is_the_one_in_torchvisions_file_name() -> None:
+    assert backbone._PUBLISHED_HASH == "1378be20"
+    assert GoogLeNet_Weights.IMAGENET1K_V1.url.endswith(
+        f"/googlenet-{backbone._PUBLISHED_HASH}.pth"
+    )
+
+
 def test_weights_from_torchvisions_cache_need_no_network(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    (cache / WEIGHTS_FILE).symlink_to(weights_file)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
+    cached = cache_of(tmp_path, monkeypatch)
+    cached.parent.mkdir(parents=True)
+    cached.symlink_to(weights_file)
+    publish(weights_file, monkeypatch)
     state = imagenet_state()
     assert torch.equal(state["conv1.conv.weight"], torch.load(weights_file)["conv1.conv.weight"])
 
 
-def _no_network(*_args: Any, **_kwargs: Any) -> None:
-    raise URLError("Name or service not known")
+def test_a_damaged_file_in_the_cache_is_not_opened(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(weights_file, monkeypatch)
+    cached = cache_of(tmp_path, monkeypatch)
+    cached.parent.mkdir(parents=True)
+    content = bytearray(weights_file.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit of one weight: torch alone would read it
+    cached.write_bytes(content)
+    with pytest.raises(CheckpointError, match="delete it and fetch it again") as caught:
+        imagenet_state()
+    assert str(cached) in str(caught.value)
+
+
+def test_a_download_is_checked_and_kept(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(weights_file, monkeypatch)
+    cached, asked = cache_of(tmp_path, monkeypatch), []
+
+    def download(url: str, target: str, hash_prefix: str | None = None) -> None:
+        asked.append((url, hash_prefix))
+        Path(target).write_bytes(weights_file.read_bytes())
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    first = imagenet_state()
+    assert asked == [(GoogLeNet_Weights.IMAGENET1K_V1.url, backbone._PUBLISHED_HASH)]
+    assert cached.is_file() and imagenet_state().keys() == first.keys()
+    assert len(asked) == 1, "the second time it lies in the cache"
+
+
+def test_safetensors_of_any_origin_are_read(teacher: GoogLeNet, tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    save_file(teacher.state_dict(), file)
+    state = imagenet_state(file)
+    assert state.keys() == teacher.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_other_pickles_are_refused_and_the_printed_lines_convert_them(tmp_path: Path) -> None:
+    weight = torch.arange(24.0).reshape(2, 3, 4)
+    torch.save({"a.weight": weight.transpose(0, 2), "b.weight": weight}, tmp_path / "mine.pth")
+    with pytest.raises(CheckpointError, match="must be converted to safetensors") as caught:
+        imagenet_state(tmp_path / "mine.pth")
+    text = TROUBLESHOOTING.read_text(encoding="utf-8")
+    assert "“Weights without a network”" in str(caught.value)
+    section = text.split("\n## Weights without a network\n")[1].split("\n## ")[0]
+    program = section.split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=tmp_path, check=True)
+    state = imagenet_state(tmp_path / "mine.safetensors")
+    assert torch.equal(state["a.weight"], weight.transpose(0, 2))
+    assert torch.equal(state["b.weight"], weight)
 
 
 def test_offline_error_says_where_to_put_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
+    cached = cache_of(tmp_path, monkeypatch)
     with pytest.raises(CheckpointError) as caught:
         imagenet_state()
     text = str(caught.value)
-    assert str(tmp_path / "checkpoints" / WEIGHTS_FILE) in text
+    assert str(cached) in text
     assert "Name or service not known" in text
     assert "--train.imagenet-file" in text and "--train.initial-weights none" in text
 
@@ -201,11 +279,22 @@ def _write_module(file: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [None, _write_text, _write_list, _write_names, _write_module])
-def test_files_that_are_no_weights(write: Callable[[Path], None] | None, tmp_path: Path) -> None:
-    file = tmp_path / "weights.pth"
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", WEIGHTS_FILE])
+@pytest.mark.parametrize("published", [False, True])
+def test_files_that_are_no_weights(
+    write: Callable[[Path], None] | None,
+    name: str,
+    published: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither a right name nor, if it came to that, a right hash makes weights of anything else."""
+    file = tmp_path / name
     if write is not None:
         write(file)
-    with pytest.raises(CheckpointError, match=r"weights\.pth"):
+        if published:
+            publish(file, monkeypatch)
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         imagenet_state(file)
 
 
@@ -231,14 +320,35 @@ class _Payload:
         return Path.write_text, (self.target, "executed")
 
 
-def test_pickled_code_is_never_run(tmp_path: Path) -> None:
-    target, file = tmp_path / "executed", tmp_path / "weights.pth"
-    torch.save({"conv1.conv.weight": _Payload(target)}, file)
-    with pytest.raises(CheckpointError):
-        imagenet_state(file)
-    file.write_bytes(pickle.dumps(_Payload(target)))
-    with pytest.raises(CheckpointError):
-        imagenet_state(file)
-    assert not target.exists()
+@pytest.mark.parametrize("published", [False, True])
+def test_pickled_code_is_never_run(
+    published: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, file = tmp_path / "executed", tmp_path / WEIGHTS_FILE
+    for write in (
+        lambda: torch.save({"conv1.conv.weight": _Payload(target)}, file),
+        lambda: file.write_bytes(pickle.dumps(_Payload(target))),
+    ):
+        write()
+        if published:
+            publish(file, monkeypatch)
+        with pytest.raises(CheckpointError):
+            imagenet_state(file)
+        assert not target.exists()
     pickle.loads(file.read_bytes())
     assert target.exists()  # the trap was armed
+
+
+def test_a_file_of_another_hash_is_not_even_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpack(*_args: Any, **_kwargs: Any) -> None:
+        raise AssertionError("torch.load was called")
+
+    file = tmp_path / WEIGHTS_FILE
+    torch.save({"conv1.conv.weight": torch.ones(2)}, file)
+    monkeypatch.setattr(torch, "load", unpack)
+    with pytest.raises(
+        CheckpointError, match=r"expected a \.safetensors file or torchvision's own"
+    ):
+        imagenet_state(file)
