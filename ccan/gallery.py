@@ -6,8 +6,6 @@ or a changed image never meets an old index; a damaged index is made again, neve
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -25,7 +23,9 @@ from safetensors.torch import save_file
 from ccan.data.loading import open_image
 from ccan.data.records import ReIDDataset, Sample
 from ccan.errors import DatasetError
-from ccan.evaluation.features import FeatureSet
+from ccan.evaluation.extraction import fingerprint
+from ccan.evaluation.feature_set import FeatureSet
+from ccan.evaluation.features import feature_set_of
 from ccan.files import atomic_path, cache_folder, remove_leftovers
 from ccan.predictor import Predictor
 
@@ -103,20 +103,8 @@ def index_dataset(
 
 def _key(predictor: Predictor, dataset: ReIDDataset) -> str:
     """Hash of everything that the index depends on."""
-    digest = hashlib.sha256(f"{FORMAT} {THUMBNAIL_HEIGHT}".encode())
-    digest.update(json.dumps(predictor.config.to_dict(), sort_keys=True).encode())
-    for name, value in sorted(predictor.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    for split in SPLITS:
-        for sample in getattr(dataset, split):
-            try:
-                state = sample.path.stat()
-            except OSError as error:
-                raise DatasetError(f"{sample.path}: no such image file; check the path") from error
-            line = f"{split} {sample.path} {sample.identity} {sample.camera}"
-            digest.update(f"{line} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:24]
+    samples = [*dataset.query, *dataset.gallery]
+    return fingerprint(predictor.model, samples, FORMAT, THUMBNAIL_HEIGHT, len(dataset.query))
 
 
 def _read(folder: Path, dataset: ReIDDataset) -> GalleryIndex | None:
@@ -126,7 +114,7 @@ def _read(folder: Path, dataset: ReIDDataset) -> GalleryIndex | None:
             features = {split: file.get_tensor(split) for split in SPLITS}
             if (file.metadata() or {}).get("crc32") != _checksum(features):
                 return None
-        sets = {split: _feature_set(features[split], getattr(dataset, split)) for split in SPLITS}
+        sets = {split: feature_set_of(features[split], getattr(dataset, split)) for split in SPLITS}
     except (OSError, SafetensorError, ValueError):
         return None
     if not _thumbnails_whole(folder / "thumbnails", features):
@@ -153,15 +141,6 @@ def _thumbnails_whole(folder: Path, features: dict[str, torch.Tensor]) -> bool:
         thumbnail_name(split, row) in present
         for split, rows in features.items()
         for row in range(len(rows))
-    )
-
-
-def _feature_set(features: torch.Tensor, samples: Sequence[Sample]) -> FeatureSet:
-    return FeatureSet(
-        features,
-        [sample.identity for sample in samples],
-        [sample.camera for sample in samples],
-        [str(sample.path) for sample in samples],
     )
 
 

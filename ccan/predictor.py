@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ccan.config import ModelConfig
-from ccan.data.loading import open_image, to_rgb
+from ccan.data.loading import image_files, open_image, to_rgb
 from ccan.data.records import UNKNOWN_CAMERA, Sample
 from ccan.data.transforms import prepare_image
 from ccan.errors import ShapeError
-from ccan.evaluation.features import FeatureSet, extract_features
+from ccan.evaluation.feature_set import FeatureSet
+from ccan.evaluation.features import describe, extract_features
 from ccan.evaluation.ranking import Ranking, rank_gallery
 from ccan.explain.attention import AttentionRecord, record_attention
 from ccan.model.network import CCAN
 from ccan.training.checkpoint import CheckpointInfo, load_model
 from ccan.training.step import choose_device
+
+BATCH = 64
+"""Images in a forward pass of `Predictor.embed`."""
 
 ImageLike = str | Path | BinaryIO | Image.Image | NDArray[Any]
 """A file, an open file, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
@@ -64,19 +68,27 @@ class Predictor:
         """The network's input for an image, (3, H, W) float32. Raises: DatasetError, ShapeError."""
         return prepare_image(as_image(image), self.config.image_height, self.config.image_width)
 
-    def embed(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
-        """Descriptors of one or several images: (N, 2d) float32, one unit of length for each branch.
+    def embed(
+        self, images: ImageLike | Sequence[ImageLike], *, flip: bool = False
+    ) -> NDArray[np.float32]:
+        """Descriptors of one image, several, or all of a folder: (N, 2d) float32, one unit of length a branch.
 
-        Raises: DatasetError for an image that cannot be read, ShapeError for none at all.
+        A folder's images come in the order of `ccan.data.loading.image_files`, folders below it included.
+
+        Args:
+            images: what to embed.
+            flip: average each image with its mirror (`ccan.evaluation.features.mirror_average`).
+
+        Raises: DatasetError for an image that cannot be read or a folder without any, ShapeError for none at all.
         """
-        several = cast(
-            "Sequence[ImageLike]", images if isinstance(images, list | tuple) else [images]
-        )
-        if not several:
-            raise ShapeError("expected at least one image to embed, got an empty list")
-        batch = torch.stack([self.prepare(image) for image in several])
-        with torch.inference_mode():
-            return self.model(batch.to(self.device)).descriptor.float().cpu().numpy()
+        several = _listed(images)
+        descriptors: list[NDArray[np.float32]] = []
+        for start in range(0, len(several), BATCH):
+            batch = torch.stack([self.prepare(image) for image in several[start : start + BATCH]])
+            with torch.inference_mode():
+                found = describe(self.model, batch.to(self.device), flip=flip)
+            descriptors.append(found.float().cpu().numpy())
+        return np.concatenate(descriptors)
 
     def features(
         self,
@@ -109,6 +121,16 @@ class Predictor:
     def attention(self, image: ImageLike) -> AttentionRecord:
         """Attention maps of every slot for one image, from the very forward that makes its embedding."""
         return record_attention(self.model, self.prepare(image)[None].to(self.device))[0]
+
+
+def _listed(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
+    """One image, several, or a folder's, as a list. Raises: DatasetError, ShapeError as `Predictor.embed`."""
+    if isinstance(images, str | Path) and Path(images).is_dir():
+        return image_files(images)
+    several = cast("Sequence[ImageLike]", images if isinstance(images, list | tuple) else [images])
+    if not several:
+        raise ShapeError("expected at least one image to embed, got an empty list")
+    return several
 
 
 def as_image(image: ImageLike) -> Image.Image:

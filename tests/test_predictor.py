@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccan.data.loading import open_image
+import ccan.predictor as predictor_module
+from ccan.data.loading import image_files, open_image
 from ccan.data.records import ReIDDataset
 from ccan.errors import CheckpointError, DatasetError, ShapeError
 from ccan.evaluation import FeatureSet
@@ -40,6 +41,38 @@ def test_every_form_of_an_image_gives_the_same_embedding(
     np.testing.assert_allclose(predictor.embed(path), rows[:1], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(rows[:, :8], axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(rows[:, 8:], axis=1), 1, atol=1e-5)
+
+
+def test_a_folder_is_embedded_in_the_order_of_its_files(
+    predictor: Predictor, dataset: ReIDDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        predictor_module, "BATCH", 5
+    )  # 18 images: several batches, the last not full
+    rows = predictor.embed(dataset.root)
+    paths = image_files(dataset.root)
+    assert len(paths) == 18 and paths == sorted(paths)
+    np.testing.assert_allclose(rows, predictor.embed(paths), atol=1e-6)
+    np.testing.assert_allclose(rows[7:8], predictor.embed(paths[7]), atol=1e-6)
+
+
+def test_a_folder_without_images_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none here")
+    (tmp_path / ".hidden").mkdir()
+    Image.new("RGB", (4, 8)).save(tmp_path / ".hidden" / "a.png")
+    with pytest.raises(DatasetError, match="expected images .*got none"):
+        predictor.embed(tmp_path)
+
+
+def test_an_image_and_its_mirror_are_one_when_flips_are_averaged(
+    predictor: Predictor, dataset: ReIDDataset
+) -> None:
+    picture = np.asarray(open_image(dataset.query[1].path))
+    both = [picture, np.ascontiguousarray(picture[:, ::-1])]
+    plain, averaged = predictor.embed(both), predictor.embed(both, flip=True)
+    assert np.abs(plain[0] - plain[1]).max() > 1e-3
+    np.testing.assert_allclose(averaged[0], averaged[1], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(averaged[:, :8], axis=1), 1, atol=1e-5)
 
 
 def test_a_turned_photograph_is_set_upright(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ from ccan.errors import DatasetError
 MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded (a small file can unpack to gigabytes)."""
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""What an image file is called when a folder is searched for images, in lower case."""
+
 
 def open_image(source: str | Path | BinaryIO) -> Image.Image:
     """Decode one image wholly, upright (EXIF), as RGB; transparent pixels stand on white.
@@ -56,6 +59,27 @@ def open_image(source: str | Path | BinaryIO) -> Image.Image:
         raise DatasetError(
             f"{name}: expected a readable image, got {error}; the file is damaged, cut off or not an image"
         ) from error
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The image files of a folder and of all folders below it, sorted by path; hidden ones are left out.
+
+    Raises: DatasetError if there is no such folder, or no image in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: expected a folder of images, got none; check the path")
+    found = [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    ]
+    if not found:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DatasetError(f"{root}: expected images ({kinds}), got none; check the folder")
+    return found
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
