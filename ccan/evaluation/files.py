@@ -101,17 +101,16 @@ def _write(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             with temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
             return
-        import safetensors.numpy
+        from safetensors.torch import save_file
 
-        write: Any = safetensors.numpy.save_file
         text = {name: values for name, values in arrays.items() if values.dtype.kind == "U"}
         numbers = {
-            name: np.ascontiguousarray(values)
+            name: torch.as_tensor(np.ascontiguousarray(values))
             for name, values in arrays.items()
             if name not in text
         }
         header = {name: json.dumps(values.tolist()) for name, values in text.items()}
-        write(numbers, temporary, header)
+        save_file(numbers, temporary, header)
 
 
 def _read(path: str | Path) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "savez", disk_full)
-    monkeypatch.setattr("safetensors.numpy.save_file", disk_full)
+    monkeypatch.setattr("safetensors.torch.save_file", disk_full)
     with pytest.raises(OSError, match="no space"):
         save_feature_set(path, example(3))
     assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == [
