@@ -101,7 +101,7 @@ def _write(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             with temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
             return
-        from safetensors.torch import save_file
+        from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
         text = {name: values for name, values in arrays.items() if values.dtype.kind == "U"}
         numbers = {
