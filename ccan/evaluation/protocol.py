@@ -6,27 +6,19 @@ Letters: Q queries, B of them in a block, G gallery images, D numbers of a descr
 from __future__ import annotations
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from ccan.data.records import JUNK, UNKNOWN_CAMERA
 from ccan.errors import ConfigError, ProtocolError
+from ccan.evaluation.blocks import rank_in_blocks
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.metrics import (
     APRule,
-    MatchPositions,
     average_precision,
     check_ap_rule,
     first_match,
     inverse_negative_penalty,
 )
-from ccan.evaluation.ranking import (
-    Distance,
-    DistanceTo,
-    IdentityIndex,
-    ignored_pairs,
-    match_positions,
-)
+from ccan.evaluation.ranking import Distance, DistanceTo
 from ccan.evaluation.report import EvaluationReport
 
 CMC_LENGTH = 50
@@ -76,7 +68,9 @@ def evaluate_features(
         )
     distance_to = DistanceTo(gallery.features, distance, query.features.dtype)
     block = block or max(1, BLOCK_BYTES // (len(gallery) * distance_to.norms.itemsize))
-    matches, kept = _rank_all(query, gallery, distance_to, block)
+    matches, kept = rank_in_blocks(
+        query, gallery, lambda start, stop: distance_to(query.features[start:stop]), block
+    )
     if not len(matches.query):
         raise ProtocolError(f"no query has a match in the gallery: {_cause(query, gallery)}")
     report = EvaluationReport(
@@ -94,31 +88,6 @@ def evaluate_features(
     if max_rank is not None:
         report.warn_beyond_gallery(max_rank)
     return report
-
-
-def _rank_all(
-    query: FeatureSet, gallery: FeatureSet, distance_to: DistanceTo, block: int
-) -> tuple[MatchPositions, NDArray[np.int64]]:
-    """Positions of all matches, and the number of ranked gallery images of each query (Q,)."""
-    index = IdentityIndex(gallery)
-    junk = np.flatnonzero(gallery.identities == JUNK)
-    owners: list[NDArray[np.int64]] = []
-    positions: list[NDArray[np.int64]] = []
-    kept = np.full(len(query), len(gallery) - len(junk))
-    for start in range(0, len(query), block):
-        part = query.select(np.arange(start, min(start + block, len(query))))
-        distances = distance_to(part.features)  # (B, G)
-        row, column = index.pairs(part.identities)
-        ignored = ignored_pairs(part, gallery, row, column)
-        distances[torch.as_tensor(row[ignored]), torch.as_tensor(column[ignored])] = torch.inf
-        distances[:, torch.as_tensor(junk)] = torch.inf
-        own_view = row[ignored & (gallery.identities[column] != JUNK)]
-        kept[start : start + block] -= np.bincount(own_view, minlength=len(part))
-        owners.append(row[~ignored] + start)
-        positions.append(match_positions(distances, row[~ignored], column[~ignored]))
-    owner, position = np.concatenate(owners), np.concatenate(positions)
-    ascending = np.lexsort((position, owner))
-    return MatchPositions(owner[ascending], position[ascending], len(query)), kept
 
 
 def _conventions(

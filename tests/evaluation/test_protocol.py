@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ccan.errors import ConfigError, ProtocolError, ShapeError
-from ccan.evaluation import EvaluationReport, FeatureSet, evaluate_features, protocol
+from ccan.evaluation import EvaluationReport, FeatureSet, blocks, evaluate_features, protocol
 from ccan.evaluation.metrics import APRule, MatchPositions
 from ccan.evaluation.ranking import DISTANCES, Distance
 from tests.reference import evaluation as twin
@@ -132,7 +132,8 @@ PLANTS: list[tuple[str, Callable[..., object]]] = [
 def test_the_hand_case_rejects_a_planted_error(
     monkeypatch: pytest.MonkeyPatch, place: str, mistake: Callable[..., object]
 ):
-    monkeypatch.setattr(protocol, place, mistake)
+    home = blocks if place in ("ignored_pairs", "match_positions") else protocol
+    monkeypatch.setattr(home, place, mistake)
     with pytest.raises((AssertionError, ProtocolError)):
         check_hand_case()
 
