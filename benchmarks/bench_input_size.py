@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_world import WORLDS
 from measuring import RESULTS, commit, seconds_of, write_result
 
 from ccan.config import Recipe
@@ -46,9 +47,7 @@ SIZES: tuple[Size, ...] = ((128, 64), (192, 96), (256, 128))
 """(height, width) in pixels, from the smallest to the largest."""
 LEAST_EPOCHS = 4
 """Epochs that the largest size gets."""
-TRAINING_WORLD = WorldConfig(
-    images_per_camera=3, seed=0, lookalikes=0.3, occlusion=0.22, jitter=1.0
-)
+TRAINING_WORLD = replace(WORLDS["harder"], images_per_camera=3)
 """The bundled model's training world (`make train`), of fewer people."""
 
 
