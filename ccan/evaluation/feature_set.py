@@ -75,7 +75,7 @@ class FeatureSet:
 
     def select(self, rows: ArrayLike) -> FeatureSet:
         """The images at these row numbers, or where this boolean mask is true, in that order."""
-        chosen = np.arange(len(self))[np.asarray(rows)]
+        chosen = row_numbers(rows, len(self))
         names = None if self.names is None else [self.names[int(row)] for row in chosen]
         features = self.features[torch.as_tensor(chosen).to(self.features.device)]
         metadata = {column: values[chosen] for column, values in self.metadata.items()}
@@ -103,6 +103,12 @@ class FeatureSet:
         if self.names is not None:
             arrays["names"] = np.array(self.names, dtype=str)
         return arrays | {METADATA_PREFIX + name: values for name, values in self.metadata.items()}
+
+
+def row_numbers(rows: ArrayLike, length: int) -> NDArray[np.int64]:
+    """Row numbers from row numbers or a boolean mask, for something of this length; an empty list is no rows."""
+    chosen = np.asarray(rows)
+    return np.arange(length)[chosen if chosen.size else chosen.astype(np.int64)]
 
 
 def unit_rows(features: Tensor) -> Tensor:

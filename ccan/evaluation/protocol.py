@@ -57,6 +57,24 @@ def evaluate_features(
     Raises: ProtocolError if a set is empty or no query has a match (with the cause), and as `pairwise_distance`;
     ShapeError if the widths differ; ConfigError for another distance, rule, or a number below 1.
     """
+    report = judge(query, gallery, distance=distance, ap=ap, max_rank=max_rank, block=block)
+    if not report.valid_queries:
+        raise ProtocolError(f"no query has a match in the gallery: {_cause(query, gallery)}")
+    if max_rank is not None:
+        report.warn_beyond_gallery(max_rank)
+    return report
+
+
+def judge(
+    query: FeatureSet,
+    gallery: FeatureSet,
+    *,
+    distance: Distance = "euclidean",
+    ap: APRule = "rank-sum",
+    max_rank: int | None = None,
+    block: int | None = None,
+) -> EvaluationReport:
+    """`evaluate_features` where it may be that no query has a match: the averages are NaN then. No warning either."""
     check_ap_rule(ap)
     for setting, value in (("max_rank", max_rank), ("block", block)):
         if value is not None and value < 1:
@@ -71,9 +89,7 @@ def evaluate_features(
     matches, kept = rank_in_blocks(
         query, gallery, lambda start, stop: distance_to(query.features[start:stop]), block
     )
-    if not len(matches.query):
-        raise ProtocolError(f"no query has a match in the gallery: {_cause(query, gallery)}")
-    report = EvaluationReport(
+    return EvaluationReport(
         ap=average_precision(matches, ap),
         inp=inverse_negative_penalty(matches),
         first_match=first_match(matches),
@@ -84,10 +100,8 @@ def evaluate_features(
         names=query.names,
         max_rank=max_rank or CMC_LENGTH,
         conventions=_conventions(query, gallery, distance, ap),
+        metadata=query.metadata,
     )
-    if max_rank is not None:
-        report.warn_beyond_gallery(max_rank)
-    return report
 
 
 def _conventions(

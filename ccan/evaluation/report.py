@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ccan.errors import ConfigError
+from ccan.evaluation.feature_set import METADATA_PREFIX, row_numbers
 from ccan.evaluation.metrics import cumulative_matching
 from ccan.files import atomic_path, write_json
 
+if TYPE_CHECKING:
+    from ccan.evaluation.slices import Slice
+
 REPORTED_RANKS = (1, 5, 10, 20)
 """Ranks that tables and JSON show."""
+
+_ARRAYS = ("ap", "inp", "first_match", "matches", "kept", "identities", "cameras")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +39,9 @@ class EvaluationReport:
         identities, cameras, names: of the queries.
         max_rank: length of `cmc`.
         conventions: the rules that the figures depend on, by name.
+        metadata: column → (Q,) values of the queries, which `slices` can go by.
+
+    Averages are NaN where nothing is counted.
     """
 
     ap: NDArray[np.float64]
@@ -43,6 +54,7 @@ class EvaluationReport:
     names: tuple[str, ...] | None
     max_rank: int
     conventions: dict[str, str]
+    metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -62,16 +74,21 @@ class EvaluationReport:
     @property
     def mAP(self) -> float:
         """Mean of `ap`, a share of 1."""
-        return float(np.nansum(self.ap)) / self.counted_queries
+        return self._mean(self.ap)
 
     @property
     def mINP(self) -> float:
         """Mean of `inp`, a share of 1."""
-        return float(np.nansum(self.inp)) / self.counted_queries
+        return self._mean(self.inp)
+
+    def _mean(self, values: NDArray[np.float64]) -> float:
+        return float(np.nansum(values)) / self.counted_queries if self.counted_queries else math.nan
 
     @property
     def cmc(self) -> NDArray[np.float64]:
         """(max_rank,) entry k-1 is the share of queries whose first match stands at position k or before."""
+        if not self.counted_queries:
+            return np.full(self.max_rank, np.nan)
         return cumulative_matching(self.first_match, self.max_rank, self.counted_queries)
 
     def rank(self, k: int) -> float:
@@ -82,11 +99,25 @@ class EvaluationReport:
         return self._share_within(k)
 
     def _share_within(self, k: int) -> float:
-        return float((self.first_match[self.valid] <= k).sum()) / self.counted_queries
+        return self._mean(np.where(self.valid, self.first_match <= k, np.nan))
+
+    def select(self, rows: ArrayLike) -> EvaluationReport:
+        """The same of these queries only: row numbers or a boolean mask."""
+        chosen = row_numbers(rows, len(self.ap))
+        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        names = None if self.names is None else tuple(self.names[int(row)] for row in chosen)
+        metadata = {column: values[chosen] for column, values in self.metadata.items()}
+        return replace(self, names=names, metadata=metadata, **arrays)
+
+    def slices(self, column: str) -> tuple[Slice, ...]:
+        """The averages by query camera (`"camera"`) or by a column of metadata: `slices.slice_report`."""
+        from ccan.evaluation.slices import slice_report
+
+        return slice_report(self, column)
 
     def warn_beyond_gallery(self, k: int) -> None:
         """UserWarning if some valid query is ranked against fewer than k images."""
-        shortest = int(self.kept[self.valid].min())
+        shortest = int(self.kept[self.valid].min(initial=np.iinfo(np.int64).max))
         if k > shortest:
             warnings.warn(
                 f"rank {k} is beyond the smallest gallery that a query is ranked against "
@@ -94,14 +125,16 @@ class EvaluationReport:
                 stacklevel=3,
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The averages as plain JSON values; shares of 1, not per cent."""
+    def to_dict(self, slices: Iterable[str] = ()) -> dict[str, Any]:
+        """The averages as plain JSON values; shares of 1, not per cent. With `slices`, those by these columns too."""
+        by_column = {column: [one.to_dict() for one in self.slices(column)] for column in slices}
         return {
             "mAP": self.mAP,
             "mINP": self.mINP,
             **{f"rank{k}": self._share_within(k) for k in REPORTED_RANKS},
             "valid_queries": self.valid_queries,
             "conventions": dict(self.conventions),
+            **({"slices": by_column} if by_column else {}),
         }
 
     def summary(self) -> str:
@@ -122,12 +155,10 @@ class EvaluationReport:
         Raises: ConfigError for another suffix.
         """
         path = Path(path)
-        arrays: dict[str, NDArray[Any]] = {
-            name: getattr(self, name)
-            for name in ("ap", "inp", "first_match", "matches", "kept", "identities", "cameras")
-        }
+        arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
         if self.names is not None:
             arrays["names"] = np.array(self.names, dtype=str)
+        arrays |= {METADATA_PREFIX + column: values for column, values in self.metadata.items()}
         if path.suffix == ".npz":
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -43,6 +43,7 @@ class TestFeatureSet:
             assert (part.identities.tolist(), part.cameras.tolist()) == ([3, 1], [6, 4])
             assert part.names == ("c", "a")
         assert made.select(made.identities > 1).names == ("b", "c")
+        assert len(made.select([])) == len(made.select(made.identities > 9)) == 0
 
     def test_numpy_gives_arrays_for_savez(self, tmp_path: Path):
         made = FeatureSet(torch.eye(2), [1, 2], [4, 5], ["a", "b"])

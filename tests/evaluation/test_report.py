@@ -93,3 +93,30 @@ def test_rank_is_defined_for_every_k_from_one(report: EvaluationReport):
     with pytest.raises(ConfigError, match="rank k must be at least 1, got 0"):
         report.rank(0)
     assert math.isnan(report.ap[2]) and report.first_match[2] == -1
+
+
+def test_a_selection_is_the_report_of_these_queries(report: EvaluationReport):
+    part = report.select([1, 2])
+    assert part.names == ("b", "ć") and part.identities.tolist() == [2, 3]
+    assert part.mAP == pytest.approx((1 + 2 / 3) / 2)
+    assert part.valid_queries == 1 and part.conventions == report.conventions
+    assert report.select(report.valid).names == ("a", "b")
+
+
+def test_a_report_without_a_match_has_no_averages(report: EvaluationReport):
+    part = report.select([2])
+    assert math.isnan(part.mAP) and math.isnan(part.mINP) and math.isnan(part.rank(1))
+    assert np.isnan(part.cmc).all() and len(part.cmc) == report.max_rank
+
+
+def test_metadata_of_the_queries_is_kept_and_written(tmp_path: Path):
+    gallery = FeatureSet([[1.0], [2.0]], [1, 2], [2, 2])
+    query = FeatureSet([[0.0], [3.0]], [1, 2], [1, 1], metadata={"view": ["front", ""]})
+    report = evaluate_features(query, gallery)
+    report.save_per_query(tmp_path / "queries.json")
+    saved = json.loads((tmp_path / "queries.json").read_text(encoding="utf-8"))
+    assert saved["meta_view"] == ["front", ""]
+    values = report.to_dict(slices=["view", "camera"])
+    assert [one["value"] for one in values["slices"]["view"]] == ["front", "missing"]
+    assert values["slices"]["camera"][0]["queries"] == 2
+    assert "slices" not in report.to_dict()
