@@ -343,6 +343,12 @@ class EvalConfig(_Group):
     """Distance between descriptors (paper: Euclidean)."""
     ap: Literal["rank-sum", "trapezoid"] = "rank-sum"
     """Rule of average precision (Decision D14)."""
+    flip: bool = False
+    """Describe each image by itself and its mirror; twice the work (paper: no)."""
+    broken_images: Literal["error", "skip"] = "error"
+    """An image that cannot be read ends the work, or is left out and named."""
+    rerank: bool = False
+    """Re-rank by k-reciprocal neighbours (Zhong et al. 2017) with that paper's numbers (paper: no)."""
 
     def __post_init__(self) -> None:
         _positive(self, "batch_size")
