@@ -59,7 +59,9 @@ def evaluate_features(
     """
     report = judge(query, gallery, distance=distance, ap=ap, max_rank=max_rank, block=block)
     if not report.valid_queries:
-        raise ProtocolError(f"no query has a match in the gallery: {_cause(query, gallery)}")
+        raise ProtocolError(
+            f"no query has a match in the gallery: {cause_of_no_match(query, gallery)}"
+        )
     if max_rank is not None:
         report.warn_beyond_gallery(max_rank)
     return report
@@ -79,11 +81,7 @@ def judge(
     for setting, value in (("max_rank", max_rank), ("block", block)):
         if value is not None and value < 1:
             raise ConfigError(f"{setting} must be at least 1, got {value}")
-    if not len(query) or not len(gallery):
-        raise ProtocolError(
-            f"there must be images on both sides, got {len(query)} queries and {len(gallery)} "
-            "gallery images; check the folder or the lists that they were read from"
-        )
+    check_both_sides(query, gallery)
     distance_to = DistanceTo(gallery.features, distance, query.features.dtype)
     block = block or max(1, BLOCK_BYTES // (len(gallery) * distance_to.norms.itemsize))
     matches, kept = rank_in_blocks(
@@ -102,6 +100,15 @@ def judge(
         conventions=_conventions(query, gallery, distance, ap),
         metadata=query.metadata,
     )
+
+
+def check_both_sides(query: FeatureSet, gallery: FeatureSet) -> None:
+    """Raises: ProtocolError if either set is empty."""
+    if not len(query) or not len(gallery):
+        raise ProtocolError(
+            f"there must be images on both sides, got {len(query)} queries and {len(gallery)} "
+            "gallery images; check the folder or the lists that they were read from"
+        )
 
 
 def _conventions(
@@ -132,7 +139,7 @@ def _ignored_in_words(query: FeatureSet, gallery: FeatureSet) -> str:
     return "; ".join(rules)
 
 
-def _cause(query: FeatureSet, gallery: FeatureSet) -> str:
+def cause_of_no_match(query: FeatureSet, gallery: FeatureSet) -> str:
     """Which of the usual causes leaves every query without a match, and what to do."""
     asked, offered = set(query.identities.tolist()), set(gallery.identities.tolist())
     names = "identity and camera are read from file names such as 0002_c1s1_000451_03.jpg"
