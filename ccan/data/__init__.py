@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ccan.data.market1501 import load_market1501, load_synthetic
+from ccan.data.dukemtmc import load_dukemtmc, load_occluded_duke
+from ccan.data.market1501 import load_market1501
+from ccan.data.market_style import load_market_style
 from ccan.data.records import ReIDDataset, Sample, SkippedFile
+from ccan.data.synthetic_world import load_synthetic
 from ccan.errors import ConfigError
 
 __all__ = ["DATASETS", "ReIDDataset", "Sample", "SkippedFile", "load_dataset"]
@@ -28,6 +31,9 @@ def load_demo(root: str | Path | None = None, *, progress: bool = True) -> ReIDD
 
 DATASETS: dict[str, Callable[..., ReIDDataset]] = {
     "market1501": load_market1501,
+    "dukemtmc": load_dukemtmc,
+    "occluded-duke": load_occluded_duke,
+    "market-style": load_market_style,
     "synthetic": load_synthetic,
     "demo": load_demo,
 }

@@ -7,12 +7,15 @@ identity 0 a distractor in Market-1501's convention; camera -1 means unknown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 JUNK = -1
+DISTRACTOR = 0
 UNKNOWN_CAMERA = -1
+SPLITS = ("train", "query", "gallery", "multi_query")
+"""The lists of a dataset, by the names of their attributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,44 @@ class SkippedFile:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one part of a copy holds, beside what its authors say that it should.
+
+    Attributes:
+        part: the folder, list or split, as people know it.
+        images: images found.
+        identities: different identities among them.
+        official_images: images as the authors publish them.
+        official_identities: identities as the authors publish them.
+    """
+
+    part: str
+    images: int
+    identities: int
+    official_images: int
+    official_identities: int
+
+    @classmethod
+    def of(cls, part: str, samples: Iterable[Sample], official: tuple[int, int]) -> Comparison:
+        """Count the samples of a part; `official` is its (images, identities)."""
+        identities = [sample.identity for sample in samples]
+        return cls(part, len(identities), len(set(identities)), *official)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both numbers are the official ones."""
+        found = (self.images, self.identities)
+        return found == (self.official_images, self.official_identities)
+
+    def text(self) -> str:
+        """The four numbers in a line for people."""
+        return (
+            f"{self.part}: {self.images:,} images of {self.identities:,} identities, "
+            f"officially {self.official_images:,} of {self.official_identities:,}"
+        )
+
+
 @dataclass(frozen=True)
 class ReIDDataset:
     """A re-identification dataset as four lists of samples.
@@ -53,6 +94,7 @@ class ReIDDataset:
         multi_query: further images of the query identities for the multi-query protocol; may be empty.
         skipped: files that were left out, each with its reason.
         notes: remarks of the loader (licence, difference from the official counts).
+        official: the comparison with the published counts, part by part; empty where none are published.
     """
 
     name: str
@@ -63,6 +105,7 @@ class ReIDDataset:
     multi_query: tuple[Sample, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
     notes: tuple[str, ...] = ()
+    official: tuple[Comparison, ...] = ()
 
     @property
     def train_identities(self) -> tuple[int, ...]:
@@ -77,7 +120,7 @@ class ReIDDataset:
     def summary(self) -> str:
         """A table for people: images, identities and cameras of each split."""
         rows = [f"{self.name}: {self.root}", f"{'split':<12}{'images':>8}{'ids':>7}{'cameras':>9}"]
-        for split in ("train", "query", "gallery", "multi_query"):
+        for split in SPLITS:
             samples: Sequence[Sample] = getattr(self, split)
             if samples or split != "multi_query":
                 rows.append(

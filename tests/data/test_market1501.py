@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +13,6 @@ from PIL import Image
 from ccan.data import load_dataset
 from ccan.data.market1501 import OFFICIAL_COUNTS
 from ccan.data.records import ReIDDataset, Sample, SkippedFile
-from ccan.data.synthetic import WorldConfig, write_world
 from ccan.errors import ConfigError, DatasetError
 
 TRAIN = ["0007_c3s1_000301_01.jpg", "0002_c1s1_000451_03.jpg", "0002_c2s1_000776_01.jpg"]
@@ -241,85 +239,46 @@ class TestNotes:
         assert notes[-1] == "1 identities are in train and in the test: results on them mean little"
 
 
-class TestSynthetic:
+class TestDistractors:
     @pytest.fixture
-    def world(self, root: Path) -> Path:
-        facts = {
-            "identities": {},
-            "images": {
-                "query/0001_c1s1_001051_00.jpg": {
-                    "identity": 1,
-                    "camera": 1,
-                    "split": "query",
-                    "view": "front",
-                    "visible": 0.75,
-                    "box_shift": [0.1, 0.2],
-                    "occluder": None,
-                },
-                # the same file name in another folder is another image
-                "gt_bbox/0001_c1s1_001051_00.jpg": {"identity": 1, "camera": 1, "view": "back"},
-            },
-        }
-        (root / "attributes.json").write_text(json.dumps(facts))
+    def many(self, root: Path) -> Path:
+        write(root / "images", ["b.jpg", "a.jpg", "0002_c1s1_1_1.jpg", "Thumbs.db", "._a.jpg"])
         return root
 
-    def test_what_the_world_knows_becomes_metadata(self, world: Path):
-        dataset = load_dataset("synthetic", world)
-        assert dataset.name == "synthetic"
-        assert dict(dataset.query[0].metadata) == {"view": "front", "visible": 0.75}
-        assert dict(dataset.multi_query[0].metadata) == {"view": "back"}
-        assert dict(dataset.query[1].metadata) == {}
+    def test_they_join_the_gallery_as_nobody_of_no_camera(self, many: Path):
+        plain = load_dataset("market1501", many)
+        dataset = load_dataset("market1501", many, distractors=True)
+        more = dataset.gallery[len(plain.gallery) :]
+        assert facts(more) == [("0002_c1s1_1_1.jpg", 0, -1), ("a.jpg", 0, -1), ("b.jpg", 0, -1)]
+        assert dataset.gallery[: len(plain.gallery)] == plain.gallery
+        assert dataset.official == plain.official  # the published counts are without them
+        assert dataset.notes[-1] == "3 distractors of images/ stand in the gallery"
+        skipped = {s.path.name: s.reason for s in dataset.skipped if s.path.parent.name == "images"}
+        assert skipped == {"Thumbs.db": "not an image", "._a.jpg": "hidden"}
 
-    def test_there_are_no_official_counts_and_no_licence(self, world: Path):
-        assert load_dataset("synthetic", world).notes == ()
+    def test_another_name_and_the_folder_above(self, many: Path):
+        (many / "images").rename(many / "distractors_500k")
+        inner = many.rename(many.parent / "Market-1501-v15.09.15")
+        dataset = load_dataset("market1501", inner.parent, distractors="distractors_500k")
+        assert [s.identity for s in dataset.gallery].count(0) == 3 + 1
 
-    def test_it_is_the_same_reader(self, world: Path):
-        market, synthetic = load_dataset("market1501", world), load_dataset("synthetic", world)
-        for split in ("train", "query", "gallery", "multi_query"):
-            assert facts(getattr(market, split)) == facts(getattr(synthetic, split))
-        kept = load_dataset("synthetic", world, keep_junk=True)
-        assert len(kept.gallery) == len(synthetic.gallery) + 2
-
-    def test_a_world_of_some_splits_needs_no_others(self, world: Path):
-        for path in (world / "bounding_box_train").iterdir():
-            path.unlink()
-        (world / "bounding_box_train").rmdir()
-        with pytest.raises(DatasetError, match="bounding_box_train missing"):
-            load_dataset("synthetic", world)
-        (world / "world.json").write_text(json.dumps({"splits": ["query", "gallery"]}))
-        dataset = load_dataset("synthetic", world)
-        assert (len(dataset.train), len(dataset.query)) == (0, 3)
-
-    def test_what_the_generator_writes_is_read_back_whole(self, tmp_path: Path):
-        config = WorldConfig(identities=4, cameras=2, images_per_camera=2, distractors=3, junk=2)
-        world = write_world(config, tmp_path / "world", workers=1, progress=False)
-        dataset = load_dataset("synthetic", world)
-        sizes = [len(part) for part in (dataset.train, dataset.query, dataset.gallery)]
-        assert sizes == [2 * 2 * 2, 2 * 2, 2 * 2 + 3]
-        assert [skipped.reason for skipped in dataset.skipped] == ["junk (identity -1)"] * 2
-        recorded = json.loads((world / "attributes.json").read_text())["images"]
-        for sample in (*dataset.train, *dataset.query, *dataset.gallery, *dataset.multi_query):
-            known = recorded[f"{sample.path.parent.name}/{sample.path.name}"]
-            assert (sample.identity, sample.camera) == (known["identity"], known["camera"])
-            assert sample.metadata["view"] == known["view"]
-            assert sample.metadata["visible"] == known["visible"]
-
-    def test_damaged_attributes_are_named(self, world: Path):
-        (world / "attributes.json").write_text('{"images": ')
-        with pytest.raises(DatasetError, match=r"attributes\.json: expected JSON, .*ccan synth"):
-            load_dataset("synthetic", world)
-        (world / "attributes.json").write_text("[1]")
-        with pytest.raises(DatasetError, match=r"expected a JSON object, got list"):
-            load_dataset("synthetic", world)
+    def test_none_there_is_an_error(self, root: Path):
+        with pytest.raises(DatasetError, match="images is not there; put them beside query"):
+            load_dataset("market1501", root, distractors=True)
+        write(root / "images", ["Thumbs.db"])
+        with pytest.raises(DatasetError, match="images holds no image"):
+            load_dataset("market1501", root, distractors=True)
 
 
 class TestLoadDataset:
     def test_unknown_name_lists_the_known_ones(self, root: Path):
-        with pytest.raises(ConfigError, match=r"one of market1501, synthetic, .*got 'market'"):
+        with pytest.raises(ConfigError, match=r"one of market1501, .*synthetic, .*got 'market'"):
             load_dataset("market", root)
 
     def test_unknown_option_lists_the_known_ones(self, root: Path):
-        with pytest.raises(ConfigError, match="'market1501' has no option junk; it has: keep_junk"):
+        with pytest.raises(
+            ConfigError, match="'market1501' has no option junk; it has: keep_junk, distractors"
+        ):
             load_dataset("market1501", root, junk=True)
 
     def test_a_folder_must_be_named(self):

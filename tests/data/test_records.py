@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccan.data.records import ReIDDataset, Sample, SkippedFile
+from ccan.data.records import Comparison, ReIDDataset, Sample, SkippedFile
 
 
 def sample(name: str, identity: int, camera: int) -> Sample:
@@ -60,3 +60,12 @@ def test_records_do_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DATASET.train[0].identity = 5  # type: ignore[misc]
     assert sample("a", 1, 1).metadata == {}
+
+
+def test_a_comparison_with_the_official_counts():
+    found = Comparison.of("query", DATASET.gallery + DATASET.gallery[:2], (5, 3))
+    assert (found.images, found.identities, found.agrees) == (5, 3, True)
+    assert not dataclasses.replace(found, official_images=1_007).agrees
+    other = dataclasses.replace(found, official_identities=1_009)
+    assert not other.agrees
+    assert other.text() == "query: 5 images of 3 identities, officially 5 of 1,009"

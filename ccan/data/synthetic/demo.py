@@ -30,7 +30,7 @@ def demo_world(cache: Path | None = None, *, progress: bool = True) -> ReIDDatas
 
     Raises: DatasetError if the cache folder cannot be written.
     """
-    from ccan.data.market1501 import load_synthetic
+    from ccan.data.synthetic_world import load_synthetic
 
     settings = json.dumps([FORMAT_VERSION, DEMO_WORLD.to_dict()], sort_keys=True)
     name = f"demo-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
