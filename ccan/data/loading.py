@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ccan.config import DataConfig, EvalConfig, ModelConfig
+from ccan.data.listing import IMAGE_SUFFIXES
 from ccan.data.records import Sample
 from ccan.data.sampler import IdentityBalancedSampler
 from ccan.data.transforms import TrainingAugmentation, prepare_image, resize_pixels
@@ -27,9 +28,6 @@ from ccan.errors import DatasetError
 
 MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded (a small file can unpack to gigabytes)."""
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""What an image file is called when a folder is searched for images, in lower case."""
 
 
 def open_image(source: str | Path | BinaryIO) -> Image.Image:
