@@ -1,4 +1,4 @@
-"""Distances, the one rule of what a query ignores, and exact ranks without a Python loop (section 3.4).
+"""Distances, the one rule of what a query ignores, and the ranking of one query (section 3.4).
 
 Letters: Q queries, B of them in a block, G gallery images, D numbers of a descriptor, P pairs (query, gallery image).
 """
@@ -6,7 +6,6 @@ Letters: Q queries, B of them in a block, G gallery images, D numbers of a descr
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -154,51 +153,6 @@ class IdentityIndex:
 def _place_within(row: Indices, counts: Indices) -> Indices:
     """0, 1, 2 … for the entries of each row; `row` ascends and has `counts` entries of each."""
     return np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
-
-
-def match_positions(distances: Tensor, row: Indices, column: Indices) -> Indices:
-    """Exact 1-based place of each match in its row; equal distances rank in gallery order.
-
-    Each row's *values* are sorted, which is several times faster than an argsort, and the few matches are found by
-    binary search. Only a match that shares its value with another image is looked at again, to place it among its
-    equals. Images to ignore must have been given an infinite distance.
-
-    Shapes: distances (B, G), row (P,) ascending, column (P,) → (P,).
-    """
-    if len(row) == 0:
-        return np.empty(0, dtype=np.int64)
-    counts = np.bincount(row, minlength=len(distances))
-    rows, columns, slots = (
-        torch.as_tensor(index).to(distances.device)
-        for index in (row, column, _place_within(row, counts))
-    )
-    found = distances[rows, columns]
-    wanted = found.new_zeros(len(distances), int(counts.max()))  # (B, most matches), padded with 0
-    wanted[rows, slots] = found
-    values = _sorted_rows(distances)
-    before = torch.searchsorted(values, wanted)[rows, slots]
-    through = torch.searchsorted(values, wanted, right=True)[rows, slots]
-    tied = (through - before > 1).nonzero()[:, 0]
-    gallery_order = torch.arange(distances.shape[1], device=distances.device)
-    for part in torch.split(tied, len(distances)):
-        equal = distances[rows[part]] == found[part, None]  # (≤ B, G)
-        before[part] += (equal & (gallery_order < columns[part, None])).sum(dim=1)
-    return before.cpu().numpy() + 1
-
-
-def _sorted_rows(distances: Tensor) -> Tensor:
-    """A copy with each row ascending; on the CPU by NumPy's vectorised sort, in as many threads as torch uses."""
-    if distances.device.type != "cpu":
-        return torch.sort(distances, dim=1).values
-    values = distances.numpy().copy()
-    threads = min(torch.get_num_threads(), len(values))
-
-    def sort_share(first: int) -> None:
-        values[first::threads].sort(axis=1)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(sort_share, range(threads)))
-    return torch.as_tensor(values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Distances by definition, exact ranks with ties, and one query's marked ranking."""
+"""Distances by definition, and one query's marked ranking."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ccan.errors import ConfigError, ProtocolError, ShapeError
 from ccan.evaluation import FeatureSet, evaluate_features, pairwise_distance, rank_gallery
-from ccan.evaluation.ranking import DISTANCES, Distance, match_positions
+from ccan.evaluation.ranking import DISTANCES, Distance
 from tests.reference import evaluation as twin
 
 
@@ -84,37 +84,6 @@ class TestDistances:
     def test_the_largest_norms_that_pass_give_finite_distances(self):
         edge = torch.tensor([[math.sqrt(3.4e38) / 2.01]])
         assert torch.isfinite(pairwise_distance(edge, -edge)).all()
-
-
-def positions_by_sorting(distances: np.ndarray, row: np.ndarray, column: np.ndarray) -> list[int]:
-    """Place of each match by a stable argsort of its whole row."""
-    order = [np.argsort(line, kind="stable").tolist() for line in distances]
-    return [order[r].index(c) + 1 for r, c in zip(row, column, strict=True)]
-
-
-class TestMatchPositions:
-    @pytest.mark.parametrize("levels", [1, 2, 5, 1000])
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_exact_with_any_number_of_ties(self, levels: int, dtype: torch.dtype):
-        generator = np.random.default_rng(levels)
-        for _ in range(20):
-            rows, columns = generator.integers(1, [8, 60])
-            distances = generator.integers(0, levels, (rows, columns)).astype(float)
-            row, column = np.nonzero(generator.random((rows, columns)) < 0.3)
-            distances[generator.random((rows, columns)) < 0.1] = np.inf
-            kept = np.isfinite(distances[row, column])
-            row, column = row[kept], column[kept]
-            found = match_positions(torch.tensor(distances, dtype=dtype), row, column)
-            assert found.tolist() == positions_by_sorting(distances, row, column)
-
-    def test_distances_are_left_as_they_were(self):
-        distances = torch.tensor([[3.0, 1.0, 2.0]])
-        assert match_positions(distances, np.array([0]), np.array([2])).tolist() == [2]
-        assert distances.tolist() == [[3, 1, 2]]
-
-    def test_no_match_at_all(self):
-        empty = np.empty(0, np.int64)
-        assert match_positions(torch.zeros(2, 3), empty, empty).tolist() == []
 
 
 # distance from the query 0…5:    same camera   junk  distractor  match  other  match, as far as `other`
