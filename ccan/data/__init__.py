@@ -10,6 +10,7 @@ from typing import Any
 from ccan.data.dukemtmc import load_dukemtmc, load_occluded_duke
 from ccan.data.market1501 import load_market1501
 from ccan.data.market_style import load_market_style
+from ccan.data.msmt17 import load_msmt17
 from ccan.data.records import ReIDDataset, Sample, SkippedFile
 from ccan.data.synthetic_world import load_synthetic
 from ccan.errors import ConfigError
@@ -33,6 +34,7 @@ DATASETS: dict[str, Callable[..., ReIDDataset]] = {
     "market1501": load_market1501,
     "dukemtmc": load_dukemtmc,
     "occluded-duke": load_occluded_duke,
+    "msmt17": load_msmt17,
     "market-style": load_market_style,
     "synthetic": load_synthetic,
     "demo": load_demo,

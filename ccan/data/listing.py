@@ -60,14 +60,15 @@ def list_images(
     return images, skipped
 
 
-def why_unusable(base: Path, listed: str) -> str | None:
-    """Why a file that a list names below `base` cannot be read as an image, None if it can."""
-    relative = PurePosixPath(listed.replace("\\", "/"))
+def locate(base: Path, listed: str) -> tuple[Path, str | None]:
+    """The file that a list names below `base`, and why it cannot be read as an image, None if it can."""
+    relative = PurePosixPath(listed.replace("\\", "/"))  # lists made on Windows
+    path = base / relative
     if relative.is_absolute() or ".." in relative.parts:
-        return LEADS_OUT
+        return path, LEADS_OUT
     if relative.suffix.lower() not in IMAGE_SUFFIXES:
-        return "not an image"
-    return None if (base / relative).is_file() else NOT_THERE
+        return path, "not an image"
+    return path, None if path.is_file() else NOT_THERE
 
 
 def some(words: Iterable[object], most: int = 5) -> str:

@@ -83,3 +83,36 @@ def duke(root: Path) -> Path:
         ["0005_c2_f0046985.jpg", "0003_c5_f0000007.jpg"],
         ["0005_c1_f0044158.jpg", "0003_c6_f0044158.jpg", "0007_c7_f0044158.jpg"],
     )
+
+
+MSMT_FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+MSMT_LISTS = {
+    "train": [
+        ("0002/0002_003_15_0302noon_0508_1.jpg", 2),
+        ("0000/0000_000_01_0303morning_0008_0.jpg", 0),
+    ],
+    "val": [("0000/0000_001_14_1113afternoon_0009_0.jpg", 0)],
+    "query": [
+        ("0001/0001_000_02_0303morning_0031_1.jpg", 1),
+        ("0000/0000_002_01_0303noon_1_2.jpg", 0),
+    ],
+    "gallery": [
+        ("0001/0001_001_05_0303morning_0031_1.jpg", 1),
+        ("0000/0000_003_12_0303noon_0001_2.jpg", 0),
+        ("0003/0003_003_12_0303noon_0001_2.jpg", 3),
+    ],
+}
+"""The identities of the test begin again at 0."""
+
+
+def msmt17(root: Path, version: str = "V1") -> Path:
+    """MSMT17 with lists of CRLF lines, blank ones among them; returns the version's folder."""
+    base = root / f"MSMT17_{version}"
+    train, test = MSMT_FOLDERS[version]
+    for split, lines in MSMT_LISTS.items():
+        folder = base / (train if split in ("train", "val") else test)
+        write(folder, [path for path, _ in lines])
+        text = "\r\n\r\n".join(f"{path} {identity}" for path, identity in lines) + "\r\n\r\n"
+        (base / f"list_{split}.txt").write_bytes(text.encode())
+    write(base / train / "0000", ["Thumbs.db", "0000_999_01_0303morning_0008_0.jpg"])  # in no list
+    return base
