@@ -118,13 +118,14 @@ def _conventions(
     return {
         "distance": distance,
         "ap": ap,
-        "ignored": _ignored_in_words(query, gallery),
+        "ignored": ignored_in_words(query, gallery),
         "invalid queries": "count as 0" if ap == "trapezoid" else "count in no average",
         "ties": "gallery order",
     }
 
 
-def _ignored_in_words(query: FeatureSet, gallery: FeatureSet) -> str:
+def ignored_in_words(query: FeatureSet, gallery: FeatureSet) -> str:
+    """What a query's ranking leaves out, as reports print it."""
     cameras = np.concatenate([query.cameras, gallery.cameras])
     rules = ["junk (identity -1)"]
     if np.any(cameras != UNKNOWN_CAMERA):
