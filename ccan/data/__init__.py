@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ccan.data.dukemtmc import load_dukemtmc, load_occluded_duke
+from ccan.data.folder import load_image_folder
 from ccan.data.market1501 import load_market1501
 from ccan.data.market_style import load_market_style
 from ccan.data.msmt17 import load_msmt17
 from ccan.data.records import ReIDDataset, Sample, SkippedFile
 from ccan.data.synthetic_world import load_synthetic
+from ccan.data.table import load_table
 from ccan.errors import ConfigError
 
 __all__ = ["DATASETS", "ReIDDataset", "Sample", "SkippedFile", "load_dataset"]
@@ -36,6 +38,8 @@ DATASETS: dict[str, Callable[..., ReIDDataset]] = {
     "occluded-duke": load_occluded_duke,
     "msmt17": load_msmt17,
     "market-style": load_market_style,
+    "image-folder": load_image_folder,
+    "csv": load_table,
     "synthetic": load_synthetic,
     "demo": load_demo,
 }

@@ -60,11 +60,14 @@ def list_images(
     return images, skipped
 
 
-def locate(base: Path, listed: str) -> tuple[Path, str | None]:
-    """The file that a list names below `base`, and why it cannot be read as an image, None if it can."""
+def locate(base: Path, listed: str, *, within: bool = True) -> tuple[Path, str | None]:
+    """The file that a list names below `base`, and why it cannot be read as an image, None if it can.
+
+    With `within` a name that leads out of `base` is such a reason; without, the list is trusted.
+    """
     relative = PurePosixPath(listed.replace("\\", "/"))  # lists made on Windows
     path = base / relative
-    if relative.is_absolute() or ".." in relative.parts:
+    if within and (relative.is_absolute() or ".." in relative.parts):
         return path, LEADS_OUT
     if relative.suffix.lower() not in IMAGE_SUFFIXES:
         return path, "not an image"

@@ -139,11 +139,14 @@ def read_folder(folder: Path) -> tuple[list[Sample], list[SkippedFile]]:
 
 def assemble(name: str, root: Path, scan: Scan, *, keep_junk: bool) -> ReIDDataset:
     """Drop junk, and choose the images for multi query: those of a query's identity and camera."""
-    kept = {split: [s for s in scan.images[split] if s.identity != JUNK] for split in SPLITS}
-    junk = [s for split in SPLITS for s in scan.images[split] if s.identity == JUNK]
-    if keep_junk:
-        kept["gallery"] = scan.images["gallery"]
-        junk = [s for s in junk if s.path.parent.name != FOLDERS["gallery"]]
+    kept: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    junk: list[SkippedFile] = []
+    for split, samples in scan.images.items():
+        for sample in samples:
+            if sample.identity != JUNK or (keep_junk and split == "gallery"):
+                kept[split].append(sample)
+            else:
+                junk.append(SkippedFile(sample.path, "junk (identity -1)"))
     asked = {(s.identity, s.camera) for s in kept["query"]}
     return ReIDDataset(
         name=name,
@@ -152,7 +155,7 @@ def assemble(name: str, root: Path, scan: Scan, *, keep_junk: bool) -> ReIDDatas
         query=tuple(kept["query"]),
         gallery=tuple(kept["gallery"]),
         multi_query=tuple(s for s in kept["multi_query"] if (s.identity, s.camera) in asked),
-        skipped=(*scan.skipped, *(SkippedFile(s.path, "junk (identity -1)") for s in junk)),
+        skipped=(*scan.skipped, *junk),
         notes=overlap_note(kept["train"], [*kept["query"], *kept["gallery"]]),
     )
 
