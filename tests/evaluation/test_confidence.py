@@ -116,7 +116,7 @@ def test_equal_to_the_loop_twin_on_the_same_draws(rule: str, monkeypatch: pytest
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():
-    """300 worlds of 60 people, whose queries agree with each other: intervals over single queries are far too narrow."""
+    """300 worlds of 60 people, whose queries agree with each other: intervals over queries are far too narrow."""
     generator = np.random.default_rng(0)
     held = {"identities": 0, "queries": 0}
     for world in range(300):
