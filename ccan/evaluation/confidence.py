@@ -53,6 +53,15 @@ class Confidence:
         """Plain JSON values."""
         return asdict(self)
 
+    def summary(self) -> str:
+        """A small table for people, in per cent."""
+        lines = [
+            f"{name:<6}{100 * one.value:>8.2f}  {100 * one.low:>6.2f} – {100 * one.high:.2f}"
+            for name, one in (("mAP", self.mAP), ("mINP", self.mINP), ("rank1", self.rank1))
+        ]
+        resampled = f"{self.samples} resamples of {self.identities} identities"
+        return "\n".join([f"{100 * self.mAP.level:g} % intervals ({resampled})", *lines])
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -94,6 +103,22 @@ class PairedComparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+    def summary(self) -> str:
+        """A small table for people, in per cent."""
+        lines = [f"{'':<6}{'a':>8}{'b':>8}{'b - a':>8}{'interval':>19}{'p':>9}"]
+        for name, one in (("mAP", self.mAP), ("rank1", self.rank1)):
+            found = one.difference
+            bounds = f"{100 * found.low:.2f} – {100 * found.high:.2f}"
+            shares = "".join(f"{100 * value:>8.2f}" for value in (one.a, one.b, found.value))
+            lines.append(f"{name:<6}{shares}{bounds:>19}{one.p:>9.4f}")
+        return "\n".join(
+            [
+                *lines,
+                f"rank 1: {self.fixed} queries fixed, {self.broken} broken (McNemar p = {self.mcnemar:.4f}); "
+                f"{self.queries} queries of {self.identities} identities",
+            ]
+        )
 
 
 def bootstrap(

@@ -91,6 +91,20 @@ class SingleShotReport:
             "conventions": dict(self.conventions),
         }
 
+    def summary(self) -> str:
+        """A small table for people, in per cent."""
+        shown = [k for k in REPORTED_RANKS if k <= self.max_rank] or [1]
+        mean, spread = self.cmc, self.cmc_spread
+        lines = [
+            "".join(f"{f'rank{k}':>8}" for k in shown),
+            "".join(f"{100 * mean[k - 1]:>8.2f}" for k in shown),
+        ]
+        if len(self.first_match) > 1:
+            spreads = "".join(f"{100 * spread[k - 1]:>8.2f}" for k in shown)
+            lines.append(f"{spreads}  standard deviation over {len(self.first_match)} repeats")
+        lines.append(f"{self.valid_queries} of {self.first_match.shape[1]} queries have a match")
+        return "\n".join(lines + [f"{name}: {rule}" for name, rule in self.conventions.items()])
+
 
 def evaluate_single_shot(
     query: FeatureSet,

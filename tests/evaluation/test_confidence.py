@@ -59,6 +59,15 @@ def test_hand_case():
     check_hand_case()
 
 
+def test_tables_for_people():
+    lines = bootstrap(TWO, samples=4000, level=0.6).summary().splitlines()
+    assert lines[0] == "60 % intervals (4000 resamples of 2 identities)"
+    assert lines[1].split() == ["mAP", "75.00", "0.00", "–", "100.00"]
+    lines = compare(TWO, replace(TWO, ap=TWO.ap / 2)).summary().splitlines()
+    assert lines[1].split() == ["mAP", "75.00", "37.50", "-37.50", "-50.00", "–", "0.00", "1.0000"]
+    assert lines[3].startswith("rank 1: 0 queries fixed, 0 broken (McNemar p = 1.0000); 4 queries")
+
+
 def over_single_queries(report: EvaluationReport, **settings) -> Confidence:
     return bootstrap(replace(report, identities=np.arange(len(report.ap))), **settings)
 

@@ -174,6 +174,11 @@ def test_seed_and_report():
     single = evaluate_single_shot(query, gallery, repeats=1)
     assert single.to_dict()["rank1_spread"] is None and np.isnan(single.cmc_spread).all()
     assert json.loads(json.dumps(values)) == values
+    lines = one.summary().splitlines()
+    assert lines[0].split() == ["rank1", "rank5"]  # the curve ends at 7
+    assert lines[1].split() == [f"{100 * one.rank(k):.2f}" for k in (1, 5)]
+    assert lines[2].endswith("standard deviation over 10 repeats")
+    assert "standard" not in single.summary() and "ties: gallery order" in lines
 
 
 def test_what_is_refused():

@@ -247,6 +247,15 @@ def test_extremes_all_alike_and_perfectly_apart():
     assert math.isclose(apart.threshold_for(0), 2**0.5, rel_tol=1e-6)
 
 
+def test_squared_distances_have_squared_thresholds():
+    query, gallery = world(torch.float64)
+    plain, squared = verify(query, gallery), verify(query, gallery, distance="squared_euclidean")
+    assert plain.auc == pytest.approx(squared.auc, abs=1e-12)
+    threshold = plain.threshold_for(0.01)
+    assert threshold > 1.5
+    assert threshold**2 == pytest.approx(squared.threshold_for(0.01), rel=1e-9)
+
+
 def test_report_as_json():
     values = verify(QUERY, GALLERY, distance="squared_euclidean").to_dict()
     assert json.loads(json.dumps(values)) == values
