@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ccan.data.cuhk03 import load_cuhk03
 from ccan.data.dukemtmc import load_dukemtmc, load_occluded_duke
 from ccan.data.folder import load_image_folder
 from ccan.data.market1501 import load_market1501
@@ -36,6 +37,7 @@ DATASETS: dict[str, Callable[..., ReIDDataset]] = {
     "market1501": load_market1501,
     "dukemtmc": load_dukemtmc,
     "occluded-duke": load_occluded_duke,
+    "cuhk03": load_cuhk03,
     "msmt17": load_msmt17,
     "market-style": load_market_style,
     "image-folder": load_image_folder,
