@@ -69,11 +69,7 @@ class DistanceTo:
 
     def __call__(self, query: Tensor) -> Tensor:
         """(B, D) → (B, G)."""
-        if query.shape[1] != self.gallery.shape[1]:
-            raise ShapeError(
-                "query and gallery features must have the same width D, got "
-                f"{query.shape[1]} and {self.gallery.shape[1]}; were they made by the same model?"
-            )
+        check_widths(query, self.gallery)
         query = query.to(self.gallery)
         norms = _squared_norms(query, "query")[:, None]  # (B, 1)
         with _full_precision(query.device.type):
@@ -84,6 +80,15 @@ class DistanceTo:
             squared = torch.addmm(self.norms, query, self.gallery.T, alpha=-2)  # (B, G)
         squared.add_(norms).clamp_(min=0)
         return squared if self.distance == "squared_euclidean" else squared.sqrt_()
+
+
+def check_widths(query: Tensor, gallery: Tensor) -> None:
+    """Raises: ShapeError if descriptors (Q, D) and (G, D) differ in D."""
+    if query.shape[1] != gallery.shape[1]:
+        raise ShapeError(
+            "query and gallery features must have the same width D, got "
+            f"{query.shape[1]} and {gallery.shape[1]}; were they made by the same model?"
+        )
 
 
 def _squared_norms(rows: Tensor, side: str) -> Tensor:
