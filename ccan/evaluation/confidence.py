@@ -1,4 +1,4 @@
-"""How sure a figure is, and whether two models really differ: resampling of identities, never of single queries.
+"""How sure a figure is: resampling of identities, never of single queries.
 
 Queries of one person succeed and fail together, so that intervals over single queries are too narrow. Letters: Q
 queries, I identities, S resamples.
@@ -6,7 +6,6 @@ queries, I identities, S resamples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,64 +62,6 @@ class Confidence:
         return "\n".join([f"{100 * self.mAP.level:g} % intervals ({resampled})", *lines])
 
 
-@dataclass(frozen=True)
-class Difference:
-    """An average of two models and how far apart they are; shares of 1.
-
-    Attributes:
-        a, b: the averages.
-        difference: b - a, with its interval.
-        p: two-sided permutation test: how often a difference as large comes from models that are exchangeable.
-    """
-
-    a: float
-    b: float
-    difference: Interval
-    p: float
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """Model b against model a on the same queries.
-
-    Attributes:
-        mAP, rank1: their differences.
-        fixed: queries that b has right at rank 1 and a has not; broken: the other way round.
-        mcnemar: exact two-sided p of McNemar's test on these two counts; it takes queries for independent.
-        queries: that count; identities: I; samples: S; seed: of the draws.
-    """
-
-    mAP: Difference
-    rank1: Difference
-    fixed: int
-    broken: int
-    mcnemar: float
-    queries: int
-    identities: int
-    samples: int
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    def summary(self) -> str:
-        """A small table for people, in per cent."""
-        lines = [f"{'':<6}{'a':>8}{'b':>8}{'b - a':>8}{'interval':>19}{'p':>9}"]
-        for name, one in (("mAP", self.mAP), ("rank1", self.rank1)):
-            found = one.difference
-            bounds = f"{100 * found.low:.2f} – {100 * found.high:.2f}"
-            shares = "".join(f"{100 * value:>8.2f}" for value in (one.a, one.b, found.value))
-            lines.append(f"{name:<6}{shares}{bounds:>19}{one.p:>9.4f}")
-        return "\n".join(
-            [
-                *lines,
-                f"rank 1: {self.fixed} queries fixed, {self.broken} broken (McNemar p = {self.mcnemar:.4f}); "
-                f"{self.queries} queries of {self.identities} identities",
-            ]
-        )
-
-
 def bootstrap(
     report: EvaluationReport, samples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Confidence:
@@ -137,79 +78,21 @@ def bootstrap(
 
     Raises: ConfigError for numbers out of range; ProtocolError if fewer than two identities count.
     """
-    _check(samples, seed, level)
-    rows = _counted(report)
-    sums, sizes = _by_identity(report, rows)  # (I, 3), (I,)
+    check_settings(samples, seed, level)
+    rows = counted_rows(report)
+    sums, sizes = sums_by_identity(report, rows)  # (I, 3), (I,)
     drawn = np.concatenate(
-        [times @ sums / (times @ sizes)[:, None] for times in _resamples(len(sizes), samples, seed)]
+        [times @ sums / (times @ sizes)[:, None] for times in resamples(len(sizes), samples, seed)]
     )  # (S, 3)
     whole = sums.sum(axis=0) / sizes.sum()
     mAP, mINP, rank1 = (
-        _interval(float(whole[column]), drawn[:, column], level) for column in range(3)
+        percentile_interval(float(whole[column]), drawn[:, column], level) for column in range(3)
     )
     return Confidence(mAP, mINP, rank1, len(sizes), samples, seed)
 
 
-def compare(
-    report_a: EvaluationReport,
-    report_b: EvaluationReport,
-    samples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> PairedComparison:
-    """Is b better than a, or is it chance? Both reports must be of the same queries and the same gallery.
-
-    The interval of each difference comes from the same resampled identities for both. The p value flips, for whole
-    identities at once, which of the two models is which; up to 2^I ≤ `samples` all flips are made, beyond that
-    `samples` random ones, of which the observed one counts as one more.
-
-    Raises: ProtocolError if the reports are not of the same queries, gallery and rule; otherwise as `bootstrap`.
-    """
-    _check(samples, seed, level)
-    _check_same(report_a, report_b)
-    rows = _counted(report_a)
-    (of_a, sizes), (of_b, _) = (_by_identity(report, rows) for report in (report_a, report_b))
-    change = (of_b - of_a)[:, _COMPARED]  # (I, 2)
-    drawn = np.concatenate(
-        [
-            times @ change / (times @ sizes)[:, None]
-            for times in _resamples(len(sizes), samples, seed)
-        ]
-    )  # (S, 2)
-    p = _sign_flip_p(change, samples, seed)
-
-    def difference(k: int) -> Difference:
-        a, b = (float(sums[:, _COMPARED[k]].sum() / sizes.sum()) for sums in (of_a, of_b))
-        observed = float(change[:, k].sum() / sizes.sum())
-        return Difference(a, b, _interval(observed, drawn[:, k], level), float(p[k]))
-
-    right_a, right_b = (report.first_match[rows] == 1 for report in (report_a, report_b))
-    fixed, broken = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
-    return PairedComparison(
-        mAP=difference(0),
-        rank1=difference(1),
-        fixed=fixed,
-        broken=broken,
-        mcnemar=mcnemar_p(fixed, broken),
-        queries=len(rows),
-        identities=len(sizes),
-        samples=samples,
-        seed=seed,
-    )
-
-
-def mcnemar_p(fixed: int, broken: int) -> float:
-    """Exact two-sided p: as uneven a split of fixed + broken fair coins, or more so; 1 where nothing changed."""
-    flips = fixed + broken
-    tail = sum(math.comb(flips, k) for k in range(min(fixed, broken) + 1))
-    return min(1.0, 2 * tail / 2**flips)
-
-
-_COMPARED = [0, 2]
-"""Columns of `_by_identity` that models are compared by: AP and rank 1."""
-
-
-def _check(samples: int, seed: int, level: float) -> None:
+def check_settings(samples: int, seed: int, level: float) -> None:
+    """Raises: ConfigError for numbers out of range."""
     if samples < 1 or seed < 0:
         raise ConfigError(
             f"samples must be at least 1 and seed at least 0, got {samples} and {seed}"
@@ -218,34 +101,13 @@ def _check(samples: int, seed: int, level: float) -> None:
         raise ConfigError(f"level must be a share between 0 and 1, got {level}")
 
 
-def _check_same(a: EvaluationReport, b: EvaluationReport) -> None:
-    """Raises: ProtocolError if the figures cannot be compared query by query."""
-    advice = "evaluate both models on the same lists"
-    if len(a.ap) != len(b.ap):
-        raise ProtocolError(f"the reports are of {len(a.ap)} and {len(b.ap)} queries; {advice}")
-    named = a.names is not None and b.names is not None
-    facts = ["identities", "cameras", *(["names"] if named else [])]
-    for fact in facts:
-        if not np.array_equal(getattr(a, fact), getattr(b, fact)):
-            raise ProtocolError(f"the reports are of other queries: {fact} differ; {advice}")
-    for fact, meaning in (("matches", "matches"), ("kept", "ranked images")):
-        if not np.array_equal(getattr(a, fact), getattr(b, fact)):
-            raise ProtocolError(
-                f"the reports are of other galleries: queries differ in their number of {meaning}; {advice}"
-            )
-    if a.conventions["ap"] != b.conventions["ap"]:
-        raise ProtocolError(
-            f"the reports follow other rules of AP: {a.conventions['ap']} and {b.conventions['ap']}; {advice}"
-        )
-
-
-def _counted(report: EvaluationReport) -> NDArray[np.int64]:
+def counted_rows(report: EvaluationReport) -> NDArray[np.int64]:
     """Rows of the queries that averages divide by."""
     all_count = report.counted_queries == len(report.ap)
     return np.arange(len(report.ap)) if all_count else np.flatnonzero(report.valid)
 
 
-def _by_identity(report: EvaluationReport, rows: NDArray[np.int64]) -> tuple[Values, Values]:
+def sums_by_identity(report: EvaluationReport, rows: NDArray[np.int64]) -> tuple[Values, Values]:
     """Sums of AP, INP and rank-1 hits over each identity's queries (I, 3), and their number (I,)."""
     identities, person = np.unique(report.identities[rows], return_inverse=True)
     if len(identities) < 2:
@@ -258,7 +120,7 @@ def _by_identity(report: EvaluationReport, rows: NDArray[np.int64]) -> tuple[Val
     return sums, np.bincount(person).astype(np.float64)
 
 
-def _resamples(identities: int, samples: int, seed: int) -> Iterator[Values]:
+def resamples(identities: int, samples: int, seed: int) -> Iterator[Values]:
     """How often each identity is drawn, (≤ CHUNK, I) at a time, S rows in all."""
     generator = np.random.default_rng(seed)
     shares = np.full(identities, 1 / identities)
@@ -267,25 +129,7 @@ def _resamples(identities: int, samples: int, seed: int) -> Iterator[Values]:
         yield generator.multinomial(identities, shares, size=count).astype(np.float64)
 
 
-def _interval(value: float, drawn: Values, level: float) -> Interval:
+def percentile_interval(value: float, drawn: Values, level: float) -> Interval:
+    """The bounds of the middle share `level` of the resampled values (S,)."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high), level)
-
-
-def _sign_flip_p(change: Values, samples: int, seed: int) -> Values:
-    """Share of sign flips of whole identities whose sum is as large as the observed one, (I, M) → (M,)."""
-    count = len(change)
-    observed = (
-        np.abs(change.sum(axis=0)) - 1e-9
-    )  # flips that restore the observed sum differ by rounding
-    if 2**count <= samples:
-        numbers = np.arange(2**count, dtype=np.int64)[:, None]
-        flipped = (numbers >> np.arange(count, dtype=np.int64)) & 1
-        signs: Values = np.where(flipped, -1.0, 1.0)
-        return (np.abs(signs @ change) >= observed).mean(axis=0)
-    generator = np.random.default_rng([seed, 1])  # not the draws of the interval
-    reached = np.ones(change.shape[1])
-    for start in range(0, samples, CHUNK):
-        signs = generator.choice([-1.0, 1.0], (min(CHUNK, samples - start), count))
-        reached += (np.abs(signs @ change) >= observed).sum(axis=0)
-    return reached / (samples + 1)

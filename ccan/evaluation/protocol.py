@@ -5,11 +5,12 @@ Letters: Q queries, B of them in a block, G gallery images, D numbers of a descr
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 
-from ccan.data.records import JUNK, UNKNOWN_CAMERA
+from ccan.data.records import JUNK
 from ccan.errors import ConfigError, ProtocolError
-from ccan.evaluation.blocks import rank_in_blocks
+from ccan.evaluation.blocks import BlockDistances, rank_in_blocks
+from ccan.evaluation.conventions import cause_of_no_match, conventions_of
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.metrics import (
     APRule,
@@ -20,6 +21,7 @@ from ccan.evaluation.metrics import (
 )
 from ccan.evaluation.ranking import Distance, DistanceTo
 from ccan.evaluation.report import EvaluationReport
+from ccan.evaluation.rerank import ReRanking, reranked_distances
 
 CMC_LENGTH = 50
 """Ranks of the CMC curve unless `max_rank` says otherwise."""
@@ -35,6 +37,7 @@ def evaluate_features(
     distance: Distance = "euclidean",
     ap: APRule = "rank-sum",
     max_rank: int | None = None,
+    rerank: ReRanking | None = None,
     block: int | None = None,
 ) -> EvaluationReport:
     """Rank the gallery for every query and average (CMC, mAP, mINP).
@@ -51,13 +54,24 @@ def evaluate_features(
         ap: `rank-sum` or `trapezoid` (Decision D14).
         max_rank: length of the CMC curve, 50 by default; one that was asked for and is beyond the smallest ranked
             gallery is a UserWarning.
+        rerank: re-rank by k-reciprocal neighbours first, with these settings; which squared Euclidean distances go
+            into. Junk takes no part in the neighbourhoods.
         block: queries in a block; by default as many as give 64 MiB of distances. Results do not depend on it, up to
             the rounding of a matrix product.
 
     Raises: ProtocolError if a set is empty or no query has a match (with the cause), and as `pairwise_distance`;
-    ShapeError if the widths differ; ConfigError for another distance, rule, or a number below 1.
+    ShapeError if the widths differ; ConfigError for another distance, rule, or a number below 1, and for the cosine
+    distance with re-ranking.
     """
-    report = judge(query, gallery, distance=distance, ap=ap, max_rank=max_rank, block=block)
+    report = judge(
+        query,
+        gallery,
+        distance=distance,
+        ap=ap,
+        max_rank=max_rank,
+        rerank=rerank,
+        block=block,
+    )
     if not report.valid_queries:
         raise ProtocolError(
             f"no query has a match in the gallery: {cause_of_no_match(query, gallery)}"
@@ -74,6 +88,7 @@ def judge(
     distance: Distance = "euclidean",
     ap: APRule = "rank-sum",
     max_rank: int | None = None,
+    rerank: ReRanking | None = None,
     block: int | None = None,
 ) -> EvaluationReport:
     """`evaluate_features` where it may be that no query has a match: the averages are NaN then. No warning either."""
@@ -82,11 +97,12 @@ def judge(
         if value is not None and value < 1:
             raise ConfigError(f"{setting} must be at least 1, got {value}")
     check_both_sides(query, gallery)
-    distance_to = DistanceTo(gallery.features, distance, query.features.dtype)
-    block = block or max(1, BLOCK_BYTES // (len(gallery) * distance_to.norms.itemsize))
-    matches, kept = rank_in_blocks(
-        query, gallery, lambda start, stop: distance_to(query.features[start:stop]), block
-    )
+    if rerank is not None:
+        gallery = _rerankable(gallery, distance)
+    itemsize = torch.promote_types(query.features.dtype, gallery.features.dtype).itemsize
+    block = block or max(1, BLOCK_BYTES // (len(gallery) * itemsize))
+    distances = _block_distances(query, gallery, distance, rerank)
+    matches, kept = rank_in_blocks(query, gallery, distances, block)
     return EvaluationReport(
         ap=average_precision(matches, ap),
         inp=inverse_negative_penalty(matches),
@@ -97,9 +113,29 @@ def judge(
         cameras=query.cameras,
         names=query.names,
         max_rank=max_rank or CMC_LENGTH,
-        conventions=_conventions(query, gallery, distance, ap),
+        conventions=conventions_of(query, gallery, distance, ap, rerank),
         metadata=query.metadata,
     )
+
+
+def _rerankable(gallery: FeatureSet, distance: Distance) -> FeatureSet:
+    """The gallery whose images may be neighbours. Raises: ConfigError for a distance that re-ranking does not use."""
+    if distance not in ("euclidean", "squared_euclidean"):
+        raise ConfigError(
+            f"re-ranking uses squared Euclidean distances, got distance={distance!r}; leave it at euclidean, or "
+            "normalise the features first, which gives the cosine's order"
+        )
+    counted = gallery.identities != JUNK
+    return gallery.select(counted) if counted.any() else gallery
+
+
+def _block_distances(
+    query: FeatureSet, gallery: FeatureSet, distance: Distance, rerank: ReRanking | None
+) -> BlockDistances:
+    if rerank is not None:
+        return reranked_distances(query, gallery, rerank)
+    distance_to = DistanceTo(gallery.features, distance, query.features.dtype)
+    return lambda start, stop: distance_to(query.features[start:stop])
 
 
 def check_both_sides(query: FeatureSet, gallery: FeatureSet) -> None:
@@ -109,72 +145,3 @@ def check_both_sides(query: FeatureSet, gallery: FeatureSet) -> None:
             f"there must be images on both sides, got {len(query)} queries and {len(gallery)} "
             "gallery images; check the folder or the lists that they were read from"
         )
-
-
-def _conventions(
-    query: FeatureSet, gallery: FeatureSet, distance: Distance, ap: APRule
-) -> dict[str, str]:
-    """The rules in words, by name, as reports print them."""
-    return {
-        "distance": distance,
-        "ap": ap,
-        "ignored": ignored_in_words(query, gallery),
-        "invalid queries": "count as 0" if ap == "trapezoid" else "count in no average",
-        "ties": "gallery order",
-    }
-
-
-def ignored_in_words(query: FeatureSet, gallery: FeatureSet) -> str:
-    """What a query's ranking leaves out, as reports print it."""
-    cameras = np.concatenate([query.cameras, gallery.cameras])
-    rules = ["junk (identity -1)"]
-    if np.any(cameras != UNKNOWN_CAMERA):
-        rules.append("same identity and camera")
-    if np.any(cameras == UNKNOWN_CAMERA):
-        named = query.names is not None and gallery.names is not None
-        rules.append(
-            "camera unknown: the query image itself, by name"
-            if named
-            else "camera unknown and no names: not even the query image itself"
-        )
-    return "; ".join(rules)
-
-
-def cause_of_no_match(query: FeatureSet, gallery: FeatureSet) -> str:
-    """Which of the usual causes leaves every query without a match, and what to do."""
-    asked, offered = set(query.identities.tolist()), set(gallery.identities.tolist())
-    names = "identity and camera are read from file names such as 0002_c1s1_000451_03.jpg"
-    for side, identities in (("query", asked), ("gallery", offered)):
-        if identities == {JUNK}:
-            return (
-                f"wrong file names: every {side} image has identity -1 (junk); {names}, so check "
-                "that the names begin with the identity"
-            )
-    shared = (asked & offered) - {JUNK}
-    if not shared:
-        return (
-            f"disjoint identities: the query has {_some(asked)}, the gallery {_some(offered)}; "
-            f"check that both come from one test split, and that the names were read right ({names})"
-        )
-    cameras = set(query.cameras.tolist()) | set(gallery.cameras.tolist())
-    if cameras == {UNKNOWN_CAMERA}:
-        return (
-            "each query identity has one image only, the query itself; put further images of "
-            "these identities into the gallery"
-        )
-    if len(cameras) == 1:
-        return (
-            f"one camera only: every image has camera {min(cameras)}, and images of the query's own "
-            "camera are ignored; if the cameras are not known, give camera -1 to all images"
-        )
-    return (
-        f"{len(shared)} identities are on both sides, but each only under the query's own camera, "
-        f"which is ignored; check the cameras ({names}), or give camera -1 to all images if "
-        "they are not known"
-    )
-
-
-def _some(identities: set[int]) -> str:
-    """How many identities, and the first few of them."""
-    first = ", ".join(map(str, sorted(identities)[:3]))
-    return f"{len(identities)} ({first}{', …' if len(identities) > 3 else ''})"

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ccan.data.records import JUNK, UNKNOWN_CAMERA
 from ccan.errors import ConfigError, ProtocolError
+from ccan.evaluation.conventions import cause_of_no_match
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.metrics import cumulative_matching
-from ccan.evaluation.protocol import cause_of_no_match, check_both_sides
+from ccan.evaluation.protocol import check_both_sides
 from ccan.evaluation.ranking import Distance, DistanceTo
 from ccan.evaluation.report import REPORTED_RANKS
 

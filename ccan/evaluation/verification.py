@@ -11,26 +11,21 @@ distances, V corners of the ROC curve.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccan.data.records import JUNK
 from ccan.errors import ConfigError, ProtocolError
+from ccan.evaluation.conventions import cause_of_no_match, ignored_in_words
 from ccan.evaluation.feature_set import FeatureSet
-from ccan.evaluation.protocol import (
-    BLOCK_BYTES,
-    cause_of_no_match,
-    check_both_sides,
-    ignored_in_words,
-)
-from ccan.evaluation.ranking import Distance, DistanceTo, IdentityIndex, ignored_pairs
+from ccan.evaluation.pairs import CountedPairs, Values
+from ccan.evaluation.protocol import check_both_sides
+from ccan.evaluation.ranking import Distance
 
 Counts = NDArray[np.int64]
-Values = NDArray[np.floating[Any]]
 
 REPORTED_RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 """False match rates that `to_dict` shows."""
@@ -197,7 +192,7 @@ def verify(
     if block is not None and block < 1:
         raise ConfigError(f"block must be at least 1, got {block}")
     check_both_sides(query, gallery)
-    pairs = _Pairs(query, gallery, distance, block)
+    pairs = CountedPairs(query, gallery, distance, block)
     genuine = np.concatenate([pairs.empty, *(found for found, _ in pairs.blocks())])
     if not len(genuine):
         raise ProtocolError(
@@ -223,52 +218,3 @@ def verify(
     return VerificationReport(
         distances, np.cumsum(counts), below, through, impostors, conventions, pairs.nth_impostor
     )
-
-
-class _Pairs:
-    """Distances of all counted pairs, a block of queries at a time; as often as one likes, always the same."""
-
-    def __init__(
-        self, query: FeatureSet, gallery: FeatureSet, distance: Distance, block: int | None
-    ) -> None:
-        self.query = query.select(query.identities != JUNK)
-        self.gallery = gallery.select(gallery.identities != JUNK)
-        self.index = IdentityIndex(self.gallery)
-        self.distance_to = DistanceTo(self.gallery.features, distance, query.features.dtype)
-        itemsize = self.distance_to.norms.itemsize
-        self.block = block or max(1, BLOCK_BYTES // (max(1, len(self.gallery)) * itemsize))
-        self.empty: Values = np.empty(0, self.distance_to.norms.cpu().numpy().dtype)
-
-    def blocks(self) -> Iterator[tuple[Values, Values]]:
-        """Genuine and impostor distances of each block, both one-dimensional and the caller's own."""
-        for start in range(0, len(self.query), self.block):
-            part = self.query.select(np.arange(len(self.query))[start : start + self.block])
-            values: Values = self.distance_to(part.features).cpu().numpy()  # (B, G)
-            row, column = self.index.pairs(part.identities)
-            ignored = ignored_pairs(part, self.gallery, row, column)
-            genuine = values[row[~ignored], column[~ignored]]
-            impostor = np.ones(values.shape, dtype=np.bool_)
-            impostor[row, column] = False
-            yield genuine, values[impostor]
-
-    def nth_impostor(self, n: int) -> np.floating[Any]:
-        """The impostor distance that n others precede, by counting: 16 bits are found in every pass.
-
-        Floating point numbers that are not negative are ordered like the whole numbers that their bits spell.
-        """
-        whole = np.dtype(f"u{self.empty.itemsize}")
-        width = 8 * whole.itemsize
-        found = 0
-        for shift in range(width - 16, -1, -16):
-            counts = np.zeros(2**16, np.int64)
-            for _, others in self.blocks():
-                bits = (others + 0).view(whole)  # + 0 turns -0 into 0
-                if shift < width - 16:
-                    bits = bits[bits >> (shift + 16) == found]
-                digits = (bits >> shift) & 0xFFFF
-                counts += np.bincount(digits.astype(np.int64), minlength=2**16)
-            reached = np.cumsum(counts)
-            digit = int(np.searchsorted(reached, n, side="right"))
-            n -= int(reached[digit] - counts[digit])
-            found = (found << 16) | digit
-        return np.array([found], whole).view(self.empty.dtype)[0]

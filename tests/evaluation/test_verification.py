@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from ccan.errors import ConfigError, ProtocolError
-from ccan.evaluation import FeatureSet, verification
+from ccan.evaluation import FeatureSet, pairs
+from ccan.evaluation.pairs import CountedPairs
 from ccan.evaluation.verification import VerificationReport, verify
 from tests.reference import verification as twin
 from tests.reference.evaluation import Image
@@ -171,8 +172,8 @@ def world(dtype: torch.dtype, queries: int = 61, images: int = 307) -> list[Feat
 def test_thresholds_are_exact_order_statistics(dtype: torch.dtype, distance):
     query, gallery = world(dtype)
     report = verify(query, gallery, distance=distance, block=7)
-    pairs = verification._Pairs(query, gallery, distance, 7)
-    impostors = np.sort(np.concatenate([others for _, others in pairs.blocks()]))
+    counted = CountedPairs(query, gallery, distance, 7)
+    impostors = np.sort(np.concatenate([others for _, others in counted.blocks()]))
     assert len(impostors) == report.impostors > 10_000
     for n in (0, 1, 1234, len(impostors) - 1):
         assert report.nth_impostor(n) == impostors[n]
@@ -217,7 +218,7 @@ def test_blocks_do_not_matter_and_bound_what_exists(monkeypatch: pytest.MonkeyPa
     query, gallery = world(torch.float64)
     expected = verify(query, gallery)
     largest = 0
-    distance_to = verification.DistanceTo.__call__
+    distance_to = pairs.DistanceTo.__call__
 
     def measured(self, rows: torch.Tensor) -> torch.Tensor:
         nonlocal largest
@@ -225,7 +226,7 @@ def test_blocks_do_not_matter_and_bound_what_exists(monkeypatch: pytest.MonkeyPa
         largest = max(largest, found.numel())
         return found
 
-    monkeypatch.setattr(verification.DistanceTo, "__call__", measured)
+    monkeypatch.setattr(pairs.DistanceTo, "__call__", measured)
     report = verify(query, gallery, block=5)
     report.threshold_for(0.01)
     assert largest == 5 * len(gallery)
