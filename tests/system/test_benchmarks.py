@@ -1,0 +1,302 @@
+"""Benchmarks: they run, what they count is right by hand, and the page about them says what they measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ccan.data import ReIDDataset, load_dataset
+from ccan.data.records import Sample
+from ccan.data.synthetic import WorldConfig, write_world
+from ccan.training import load_model
+from tests.system.commands import ROOT
+from tests.training.people import tiny_recipe
+
+BENCHMARKS = ROOT / "benchmarks"
+Import = Callable[[str], Any]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Import:
+    """Imports a module of the benchmarks' folder, as the scripts themselves do."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def results(name: str) -> Any:
+    """What a benchmark wrote into the repository."""
+    return json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())["result"]
+
+
+def table_under(title: str) -> list[list[str]]:
+    """The cells of the first table behind a bold question of the page, without its head."""
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition(f"**{title}**")
+    assert rest, f"the page no longer asks {title!r}"
+    lines = rest[rest.index("\n|") + 1 :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_page_says_how_hard_the_worlds_are() -> None:
+    expected = [
+        [
+            f"{run['world']}, seed {run['seed']}",
+            *(
+                f"{100 * run[judge][figure]:.1f}"
+                for judge in ("model", "histogram")
+                for figure in ("mAP", "rank1")
+            ),
+        ]
+        for run in results("world_difficulty")
+    ]
+    assert table_under("Is it a real problem?") == expected
+    assert len(expected) == 4
+
+
+def test_the_bundled_models_own_file_has_the_same_figures() -> None:
+    file = load_file_of_the_model()
+    for run in results("world_difficulty"):
+        if run["world"] == "default":
+            figures = file[f"seed {run['seed']}"]
+            for name in ("mAP", "rank1", "mINP"):
+                assert run["model"][name] == pytest.approx(figures[name], abs=5e-4)
+
+
+def load_file_of_the_model() -> Any:
+    text = (ROOT / "ccan" / "assets" / "demo" / "evaluation.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def test_the_page_says_how_fast_a_world_is_made() -> None:
+    speed = results("world_speed")["images_per_second"]["processor"]
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    words = f"**{speed['median']:.0f} images** ({speed['lowest']:.0f} to {speed['highest']:.0f})"
+    assert words in page
+
+
+def test_the_page_says_which_input_size_is_best() -> None:
+    runs = results("input_size")["runs"]
+    sizes = sorted({(run["image_height"], run["image_width"]) for run in runs})
+    expected = []
+    for height, width in sizes:
+        same = [run for run in runs if run["image_height"] == height]
+        expected.append(
+            [
+                f"{height}×{width}",
+                f"{same[0]['epochs']}",
+                ", ".join(f"{run['processor_seconds']:.0f}" for run in same),
+                ", ".join(f"{100 * run['mAP']:.1f}" for run in same),
+                ", ".join(f"{100 * run['rank1']:.1f}" for run in same),
+            ]
+        )
+    assert table_under("How large should the bundled model's input be?") == expected
+
+
+def test_the_page_says_how_fast_the_networks_are() -> None:
+    expected = []
+    for network, what in product(("demo", "paper"), ("training", "inference")):
+        found = results(f"{what}_cpu")[network]
+        plain, last = found["ways"].values()
+        expected.append(
+            [
+                f"{network}, {what}",
+                f"{found['batch']}",
+                f"{found['gflop_a_step'] / found['batch']:.2f}",
+                f"{plain['images_per_second']:.1f}",
+                f"{last['images_per_second']:.1f}",
+                f"{last['speed_ratio']:.2f}",
+                f"{last['peak_mib']:.0f}",
+            ]
+        )
+    assert table_under("How fast are the networks?") == expected
+
+
+def test_spread_and_seconds_by_hand(script: Import) -> None:
+    measuring = script("measuring")
+    assert measuring.spread([5.0, 1.0, 2.0]) == {"median": 2.0, "lowest": 1.0, "highest": 5.0}
+    calls: list[int] = []
+    ticks = (value**2 for value in count())  # 0 1 4 9 16 …: calls take 1, 5, 9 …
+    seconds = measuring.seconds_of(
+        lambda: calls.append(1), repeats=3, warmup=2, clock=lambda: float(next(ticks))
+    )
+    assert seconds == [1.0, 5.0, 9.0]
+    assert len(calls) == 5
+
+
+def test_the_machine_is_named(script: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = script("measuring")
+    facts = measuring.machine()
+    assert facts["torch"] == str(torch.__version__) and facts["cores"] >= 1
+    assert json.loads(json.dumps(facts)) == facts
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
+    named = measuring.machine("cuda:1")
+    assert named["gpu"] == "a GPU, cuda:1" and "driver" in named
+
+
+def test_results_are_written_as_a_whole(script: Import, tmp_path: Path) -> None:
+    measuring = script("measuring")
+    written = measuring.write_result("x", {"a": 1.5}, folder=tmp_path)
+    assert json.loads((tmp_path / "x.json").read_text()) == written
+    assert written["result"] == {"a": 1.5} and written["machine"]["threads"] >= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_peak_memory_grows_by_what_is_held(script: Import) -> None:
+    measuring = script("measuring")
+    measuring.reset_peak_memory("cpu")
+    before = measuring.peak_memory()
+    held = torch.ones(64 * 2**20)  # 256 MiB
+    assert measuring.peak_memory() >= before + 200
+    if sys.platform == "linux":
+        del held
+        measuring.reset_peak_memory("cpu")
+        assert measuring.peak_memory() < before + 100
+
+
+def test_arithmetic_is_counted_right(script: Import) -> None:
+    networks = script("networks")
+    layer, rows = torch.nn.Linear(7, 11, bias=False), torch.ones(5, 7)
+    assert networks.gflop_of(lambda: layer(rows)) * 1e9 == 2 * 5 * 7 * 11
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_ways_are_compared_with_the_plain_one(script: Import, device: str) -> None:
+    networks, training, inference = map(script, ("networks", "bench_training", "bench_inference"))
+    setting = networks.Setting(tiny_recipe(), torch.device(device), batch=8, steps=3)
+    found = networks.compare(setting, training.prepare_step)
+    forward = networks.compare(setting, inference.prepare_forward)
+    # Backward is two products where forward is one, but for the first layer, which needs no gradient of its images.
+    assert 2.5 < found["gflop_a_step"] / forward["gflop_a_step"] < 3
+    names = {"cpu": 2, "cuda": 4}[device]
+    assert len(found["ways"]) == len(forward["ways"]) == names
+    assert next(iter(found["ways"])) == "float32, standard layout"
+    plain = found["ways"]["float32, standard layout"]
+    assert plain["speed_ratio"] == plain["memory_ratio"] == 1
+    for way in found["ways"].values():
+        times = way["ms_a_step"]
+        assert 0 < times["lowest"] <= times["median"] <= times["highest"]
+        assert way["images_per_second"] == pytest.approx(8000 / times["median"])
+        ratio = plain["ms_a_step"]["median"] / times["median"]
+        assert way["speed_ratio"] == pytest.approx(ratio)
+
+
+def test_ways_do_what_their_names_say(script: Import) -> None:
+    networks = script("networks")
+    names = [way.name for way in networks.ways_on(torch.device("cuda"))]
+    assert names == [
+        "float32, standard layout",
+        "float32, channels last",
+        "bfloat16, standard layout",
+        "bfloat16, channels last",
+    ]
+    setting = networks.Setting(tiny_recipe(), torch.device("cpu"), 8, 1)
+    for way in networks.ways_on(torch.device("cuda")):
+        form = torch.channels_last if way.channels_last else torch.contiguous_format
+        assert setting.images(way).is_contiguous(memory_format=form)
+        weight = setting.network(way).get_parameter("i1.conv3.conv.weight")
+        assert weight.is_contiguous(memory_format=form)
+    assert set(networks.float32_means()) == {"convolutions", "matrix_products"}
+
+
+@pytest.mark.parametrize("name", ["training", "inference"])
+def test_a_benchmark_from_the_command_line(
+    name: str, script: Import, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = script(f"bench_{name}").main
+    small = ["--model", "demo", "--device", "cpu", "--batch", "8", "--steps", "1"]
+    main([*small, "--results", str(tmp_path)])
+    written = json.loads((tmp_path / f"{name}_cpu.json").read_text())
+    assert json.loads(capsys.readouterr().out) == written
+    assert written["result"].keys() == {"demo"}
+    with pytest.raises(SystemExit) as ended:
+        main(["--device", "cuda:99", "--results", str(tmp_path / "none")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "nothing was measured: device must be auto or one of cpu" in said
+    with pytest.raises(SystemExit):
+        main(["--batch", "9"])
+    assert "--batch must be a multiple of 4" in capsys.readouterr().err
+
+
+def people(identities: int, images: int = 18) -> ReIDDataset:
+    """So many training identities with so many images each, none of them on disk."""
+    train = tuple(
+        Sample(Path(f"{identity:04d}_{shot}.jpg"), identity, 1 + shot % 6)
+        for identity in range(2, 2 * identities + 1, 2)
+        for shot in range(images)
+    )
+    return ReIDDataset("none", Path("none"), train, (), ())
+
+
+def test_input_sizes_get_the_same_time(script: Import) -> None:
+    bench = script("bench_input_size")
+    costs = dict(zip(bench.SIZES, (0.007, 0.019, 0.043), strict=True))
+    for seconds, identities in ((240, 120), (60, 120), (4000, 40)):
+        chosen, epochs = bench.plan(costs, people(identities), seconds)
+        images = bench.images_in_epoch(chosen)
+        times = {size: epochs[size] * images * costs[size] for size in bench.SIZES}
+        largest = times[bench.SIZES[-1]]
+        assert epochs[bench.SIZES[-1]] >= bench.LEAST_EPOCHS
+        for size in bench.SIZES:
+            assert abs(times[size] - largest) <= 0.5 * images * costs[size] + 1e-9
+        if seconds != 60:  # too short for the sixteen people of one batch
+            assert largest == pytest.approx(seconds, rel=0.15)
+    assert len(chosen.train_identities) == 40, "there are no more, so there are more epochs"
+    assert epochs[bench.SIZES[-1]] > 100
+
+
+def test_an_epoch_of_identity_balanced_batches_by_hand(script: Import) -> None:
+    """17 people with 9 images: two groups of 4 each are 34, two batches of 16 people; the rest is dropped."""
+    assert script("bench_input_size").images_in_epoch(people(17, images=9)) == 2 * 16 * 4
+
+
+def test_the_schedule_is_in_proportion(script: Import) -> None:
+    bench = script("bench_input_size")
+    whole, short = bench.sized((128, 64)), bench.sized((256, 128), epochs=6, seed=3)
+    recipe = importlib.import_module("ccan.experiments.recipes").demo()
+    assert replace(whole, train=replace(whole.train, device="auto")) == recipe
+    assert (short.data.erasing_from_epoch, short.optim.warmup_epochs) == (2, 1)
+    assert (short.train.epochs, short.train.seed) == (6, 3)
+    assert (short.model.image_height, short.model.image_width) == (256, 128)
+
+
+@pytest.mark.slow
+def test_input_sizes_are_measured(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("bench_input_size")
+    monkeypatch.setattr(bench, "SIZES", ((64, 32), (64, 64)))
+    world = WorldConfig(identities=32, cameras=2, images_per_camera=4, height=64, width=32)
+    folder = write_world(world, tmp_path / "w", workers=1, progress=False)
+    dataset = load_dataset("synthetic", folder)
+    report = bench.measure(world, dataset, dataset, 0.02, [5], tmp_path)
+    assert json.loads((tmp_path / "input_size.json").read_text()) == report
+    assert report["result"]["training_world"] == world.to_dict()
+    runs = report["result"]["runs"]
+    assert [(run["image_height"], run["image_width"]) for run in runs] == [(64, 32), (64, 64)]
+    assert runs[0]["epochs"] >= runs[1]["epochs"] >= 4
+    assert all(0 < run["mAP"] < 1 and run["processor_seconds"] > 0 for run in runs)
+
+
+@pytest.mark.slow
+def test_the_difficulty_of_a_small_world(script: Import) -> None:
+    bench = script("bench_world")
+    model, _ = load_model("demo")
+    config = WorldConfig(identities=12, cameras=3, images_per_camera=2, seed=4)
+    judged = bench.judge(config, model)
+    assert judged["model"]["mAP"] > judged["histogram"]["mAP"] > 0.1
+    assert judged["model"]["conventions"]["distance"] == "euclidean"
+    assert judged["histogram"]["conventions"]["distance"] == "cosine"
+    made = (ROOT / "Makefile").read_text(encoding="utf-8")
+    harder = bench.WORLDS["harder"]
+    strength = f"{harder.lookalikes:g} --occlusion {harder.occlusion:g} --jitter {harder.jitter:g}"
+    assert f"--lookalikes {strength} " in made
