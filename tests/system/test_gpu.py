@@ -112,18 +112,17 @@ def test_what_was_trained_here_is_the_same_network_on_the_cpu(
 
 
 def test_descriptors_of_the_bundled_model(world: ReIDDataset, device: str) -> None:
-    """float32 within 1e-4 where it is not rounded to TF32; bfloat16 within a tenth of how images differ."""
+    """float32, perhaps rounded to TF32, within a hundredth of how images differ, bfloat16 within a tenth."""
     here, there = (load_model("demo", where)[0] for where in (device, "cpu"))
     expected = descriptors(there, world.query)
     found = descriptors(here, world.query)
     assert found.dtype == torch.float32 and found.device.type == "cpu"
     assert error(found, expected) < 1e-2
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        exact = descriptors(here, world.query)
-    torch.testing.assert_close(exact, expected, rtol=0, atol=1e-4)
     mixed = descriptors(here, world.query, autocast=torch.bfloat16)
     assert mixed.dtype == torch.float32 and mixed.device.type == "cpu"
-    assert 1e-4 < error(mixed, expected) < 0.1
+    assert 1e-3 < error(mixed, expected) < 0.1
+    exact = descriptors(here.double(), world.query)
+    torch.testing.assert_close(exact.float(), expected, rtol=0, atol=1e-4)
 
 
 def test_a_predictor_here_sees_what_one_on_the_cpu_sees(world: ReIDDataset, device: str) -> None:
