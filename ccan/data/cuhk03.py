@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ccan.data.cuhk03_mat import (
     Lists,
@@ -30,6 +30,7 @@ from ccan.data.market_style import (
     scan_folders,
     with_official,
 )
+from ccan.data.options import check_options, options_of
 from ccan.data.records import ReIDDataset, Sample, SkippedFile
 from ccan.errors import ConfigError, DatasetError
 
@@ -89,11 +90,7 @@ def load_cuhk03(
     Raises: DatasetError that shows the expected tree, or says what is wrong with a file; ConfigError for an unknown
     setting.
     """
-    for name, value, choices in (("box", box, Box), ("protocol", protocol, Protocol)):
-        if value not in get_args(choices):
-            raise ConfigError(
-                f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}"
-            )
+    check_options("cuhk03", options_of(load_cuhk03), {"box": box, "protocol": protocol})
     last = SPLITS_OF_CLASSIC - 1 if protocol == "classic" else 0
     if not 0 <= split <= last:
         hint = "" if last else "; 0 to 19 are splits of protocol=classic"

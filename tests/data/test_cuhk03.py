@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ccan.data import load_dataset
-from ccan.data.cuhk03 import OFFICIAL_COUNTS, OFFICIAL_WHOLE
+from ccan.data.cuhk03 import OFFICIAL_COUNTS, OFFICIAL_WHOLE, load_cuhk03
 from ccan.data.records import Sample
 from ccan.errors import ConfigError, DatasetError
 from tests.data.layouts import (
@@ -169,14 +169,21 @@ class TestClassicProtocol:
             ({"protocol": "classic", "split": 20}, "split must be from 0 to 19, got 20"),
             ({"protocol": "classic", "split": -1}, "split must be from 0 to 19, got -1"),
             ({"split": 1}, "split must be from 0 to 0, got 1; 0 to 19 are splits of"),
-            ({"box": "labeled"}, "box must be one of detected, labelled, got 'labeled'"),
-            ({"protocol": "old"}, "protocol must be one of new, classic, got 'old'"),
+            (
+                {"box": "labeled"},
+                "option box of dataset 'cuhk03' must be one of detected, labelled, got 'labeled'",
+            ),
+            (
+                {"protocol": "old"},
+                "option protocol of dataset 'cuhk03' must be one of new, classic, got 'old'",
+            ),
         ],
     )
     def test_settings_that_are_none(self, raw: Path, options: dict[str, Any], message: str):
-        with pytest.raises(ConfigError) as raised:
-            load(raw, **options)
-        assert message in str(raised.value)
+        for loader in (load, load_cuhk03):
+            with pytest.raises(ConfigError) as raised:
+                loader(raw, **options)
+            assert message in str(raised.value)
 
 
 class TestRepack:
