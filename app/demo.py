@@ -31,6 +31,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--checkpoint", default="demo", help="a checkpoint, a run folder, or demo (bundled)")
     add("--dataset", default="demo", help="layout of --data, or demo (a synthetic world)")
     add("--data", type=Path, help="folder of the dataset")
+    add("--options", nargs="*", default=[], help="options of its loader, name=value")
     add("--auth-file", type=Path, help=f"file with lines user:password; or set {AUTH_VARIABLE}")
     add("--check", action="store_true", help="build everything, answer one request, exit")
     return parser.parse_args(arguments)
@@ -44,7 +45,7 @@ def serve(options: argparse.Namespace) -> None:
     print("Loading model, images and index (the first start takes up to a minute) …", flush=True)
     from app.store import Store
 
-    store = Store.open(options.checkpoint, options.dataset, options.data)
+    store = Store.open(options.checkpoint, options.dataset, options.data, options.options)
     print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {store.predictor.device}")
     from app.ui import build_ui
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from ccan.data import load_dataset
+from ccan.data import load_dataset, read_options
 from ccan.data.loading import open_image
 from ccan.data.records import Sample
 from ccan.errors import ConfigError, DatasetError
@@ -104,6 +104,7 @@ class Store:
         checkpoint: str | Path = "demo",
         dataset: str = "demo",
         data: Path | None = None,
+        options: Sequence[str] = (),
         *,
         cache: Path | None = None,
         progress: bool = True,
@@ -113,7 +114,7 @@ class Store:
         Raises: CCANError of any kind, for people to read.
         """
         predictor = Predictor.from_checkpoint(checkpoint)
-        samples = load_dataset(dataset, data)
+        samples = load_dataset(dataset, data, **read_options(dataset, options))
         with _Bar(progress) as bar:
             index = index_dataset(predictor, samples, cache=cache, progress=bar.update)
         report = evaluate_features(index.query, index.gallery)

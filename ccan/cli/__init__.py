@@ -1,4 +1,4 @@
-"""The command line: `ccan synth | train | evaluate`. Each command parses, calls one function, and prints."""
+"""The command line, `ccan COMMAND`: each command parses its words, calls the library, and prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 import tyro
 
+from ccan.cli.check import Check
 from ccan.cli.evaluate import Evaluate
+from ccan.cli.extract import Extract
+from ccan.cli.score import Score
 from ccan.cli.synth import Synth
 from ccan.cli.train import Train
 from ccan.errors import CCANError
@@ -26,8 +29,11 @@ class Command(Protocol):
 
 COMMANDS: dict[str, type[Command]] = {
     "synth": Synth,
+    "check": Check,
     "train": Train,
     "evaluate": Evaluate,
+    "extract": Extract,
+    "score": Score,
 }
 
 

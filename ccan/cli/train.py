@@ -22,7 +22,9 @@ class Train:
     out: Path
     """Run folder: checkpoints, journal, settings."""
     dataset: str = "market1501"
-    """Name of the dataset's layout."""
+    """Name of the dataset's layout; `auto` = recognise it."""
+    options: tuple[str, ...] = ()
+    """Options of the dataset's loader as name=value, for example box=labelled."""
     recipe: str = "paper"
     """Where the settings start from: paper, demo or smoke."""
     resume: bool = False
@@ -43,11 +45,12 @@ class Train:
         if self.dry_run:
             print(settings.to_json(), end="")
             return
-        from ccan.data import load_dataset
+        from ccan.data import load_dataset, read_options
         from ccan.training import fit
 
         folder_only(self.out, "a run")
-        dataset = load_dataset(self.dataset, self.data)
+        options = read_options(self.dataset, self.options)
+        dataset = load_dataset(self.dataset, self.data, **options)
         print(dataset.summary())
         result = fit(settings, dataset, self.out, resume=self.resume)
         if result.epochs:
@@ -58,4 +61,6 @@ class Train:
         print("next:")
         out, data = shlex.quote(str(self.out)), shlex.quote(str(self.data))
         arguments = f"--checkpoint {out} --dataset {self.dataset} --data {data}"
+        if self.options:
+            arguments += f" --options {shlex.join(self.options)}"
         print(f"  ccan evaluate {arguments}\n  python app/demo.py {arguments}")

@@ -1,0 +1,183 @@
+"""What `ccan evaluate` and `ccan score` share: the protocol, what is reported of it, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ccan.cli.output import Outputs
+from ccan.config import EvalConfig
+from ccan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ccan.evaluation import EvaluationReport, FeatureSet
+
+
+@dataclass(frozen=True)
+class Judging:
+    """By which protocol, and what of it is reported."""
+
+    protocol: Literal["single-query", "multi-query", "single-shot"] = "single-query"
+    """Every query alone (paper); all images of its identity and camera together (Market-1501's gt_bbox); or one
+    gallery image an identity, drawn ten times (CUHK03's classic protocol)."""
+    pooling: Literal["mean", "max"] = "mean"
+    """How multi-query joins the images of one query."""
+    rule: Literal["classic", "toolkit"] = "classic"
+    """What single-shot ignores: all images of the query's camera, or only those of its identity in its camera."""
+    expand_query: int = 0
+    """Average query expansion with so many neighbours; 0 = none."""
+    augment_gallery: int = 0
+    """Database-side augmentation with so many neighbours; 0 = none."""
+    alpha: float = 3.0
+    """Exponent of the neighbours' weights in both; 0 = all alike."""
+    max_rank: int | None = None
+    """Length of the CMC curve; 50 by default."""
+    by: tuple[str, ...] = ()
+    """Also average by these: camera, or any column of the images' metadata."""
+    intervals: bool = False
+    """Also give 95 % bootstrap intervals, resampling identities."""
+    verify: tuple[float, ...] = ()
+    """Also judge pairs (same person or not): the thresholds for these false-match rates, for example 0.001."""
+    json: str | None = None
+    """Write the figures to this file; `-` = standard output."""
+    per_query: str | None = None
+    """Write every query's AP, INP and first match to this .npz or .json file; `-` = standard output, as JSON."""
+
+    def outputs(self) -> Outputs:
+        """Where the results go."""
+        return Outputs(self.json, self.per_query)
+
+    def run(
+        self,
+        query: FeatureSet,
+        gallery: FeatureSet,
+        extra: FeatureSet | None,
+        settings: EvalConfig,
+        outputs: Outputs,
+    ) -> None:
+        """Judge, print, write. `extra` are the images for multi-query; None where there are none to ask with."""
+        query, gallery = self._prepared(query, gallery, extra)
+        if self.protocol == "single-shot":
+            self._single_shot(query, gallery, settings, outputs)
+            return
+        from ccan.evaluation import ReRanking, evaluate_features
+
+        report = evaluate_features(
+            query,
+            gallery,
+            distance=settings.distance,
+            ap=settings.ap,
+            max_rank=self.max_rank,
+            rerank=ReRanking() if settings.rerank else None,
+        )
+        print(report.summary())
+        figures = report.to_dict() | self._steps(settings)
+        figures |= self._slices(report) | self._intervals(report)
+        figures |= self._verification(query, gallery, settings)
+        if self.per_query is not None:
+            with outputs.file(self.per_query, ".json") as path:
+                report.save_per_query(path)
+            print(f"per-query results: {self.per_query}")
+        outputs.json(self.json, figures)
+
+    def _prepared(
+        self, query: FeatureSet, gallery: FeatureSet, extra: FeatureSet | None
+    ) -> tuple[FeatureSet, FeatureSet]:
+        """The features after everything that happens before ranking."""
+        from ccan.evaluation import augment_database, average_query_expansion, pool_multi_query
+
+        if self.protocol == "multi-query":
+            if extra is None:
+                raise ConfigError(
+                    "multi-query asks with further images of each query, and there are none here "
+                    "(Market-1501 has them in gt_bbox); use another --protocol"
+                )
+            query, gallery = pool_multi_query(query, extra, self.pooling), gallery.normalized()
+        if self.augment_gallery:
+            gallery = augment_database(gallery, self.augment_gallery, self.alpha)
+        if self.expand_query:
+            query = average_query_expansion(query, gallery, self.expand_query, self.alpha)
+            gallery = gallery.normalized()  # as the expanded queries are
+        return query, gallery
+
+    def _steps(self, settings: EvalConfig) -> dict[str, Any]:
+        """What happened to the features before they were ranked, where anything did."""
+        steps: dict[str, Any] = {}
+        if self.protocol == "multi-query":
+            steps["multi_query"] = self.pooling
+        if settings.flip:
+            steps["flip"] = True
+        if self.expand_query:
+            steps["expand_query"] = {"neighbours": self.expand_query, "alpha": self.alpha}
+        if self.augment_gallery:
+            steps["augment_gallery"] = {"neighbours": self.augment_gallery, "alpha": self.alpha}
+        for name, value in steps.items():
+            print(f"{name}: {value}")
+        return {"features": steps} if steps else {}
+
+    def _single_shot(
+        self, query: FeatureSet, gallery: FeatureSet, settings: EvalConfig, outputs: Outputs
+    ) -> None:
+        asked = {
+            "--per-query": self.per_query is not None,
+            "--rerank": settings.rerank,
+            "--by": bool(self.by),
+            "--intervals": self.intervals,
+            "--verify": bool(self.verify),
+        }
+        if any(asked.values()):
+            given = ", ".join(name for name, is_given in asked.items() if is_given)
+            raise ConfigError(f"single-shot gives a CMC curve over repeats only; leave out {given}")
+        from ccan.evaluation import evaluate_single_shot
+
+        length = {} if self.max_rank is None else {"max_rank": self.max_rank}
+        report = evaluate_single_shot(
+            query, gallery, rule=self.rule, distance=settings.distance, **length
+        )
+        print(report.summary())
+        outputs.json(self.json, report.to_dict() | self._steps(settings))
+
+    def _slices(self, report: EvaluationReport) -> dict[str, Any]:
+        from ccan.evaluation import slice_report
+
+        found = {column: slice_report(report, column) for column in self.by}
+        for column, slices in found.items():
+            print(f"\nby {column:<20}{'queries':>8}{'mAP':>8}{'mINP':>8}{'rank1':>8}")
+            for one in slices:
+                shares = "".join(f"{100 * v:>8.2f}" for v in (one.mAP, one.mINP, one.rank1))
+                print(f"   {one.value:<20}{one.valid:>8}{shares}")
+        if not found:
+            return {}
+        return {"slices": {name: [one.to_dict() for one in all_] for name, all_ in found.items()}}
+
+    def _intervals(self, report: EvaluationReport) -> dict[str, Any]:
+        if not self.intervals:
+            return {}
+        from ccan.evaluation import bootstrap
+
+        intervals = bootstrap(report)
+        print(f"\n{intervals.summary()}")
+        return {"intervals": intervals.to_dict()}
+
+    def _verification(
+        self, query: FeatureSet, gallery: FeatureSet, settings: EvalConfig
+    ) -> dict[str, Any]:
+        if not self.verify:
+            return {}
+        from ccan.evaluation import verify
+
+        found = verify(query, gallery, distance=settings.distance)
+        thresholds = [
+            {
+                "false_match_rate": rate,
+                "threshold": found.threshold_for(rate),
+                "tpr": found.tpr_at(rate),
+            }
+            for rate in self.verify
+        ]
+        print(f"\nsame person or not: AUC {100 * found.auc:.2f}, EER {100 * found.eer:.2f}")
+        print(f"{'false-match rate':>20}{'threshold':>12}{'found':>8}")
+        for one in thresholds:
+            rate, threshold, tpr = one.values()
+            print(f"{rate:>20g}{threshold:>12.4f}{100 * tpr:>8.2f}")
+        return {"verification": found.to_dict() | {"thresholds": thresholds}}
