@@ -22,6 +22,10 @@ from ccan.evaluation.ranking import IdentityIndex, Indices, ignored_pairs
 BlockDistances = Callable[[int, int], Tensor]
 """(start, stop) → distances of these queries to the whole gallery, (B, G), which the caller may overwrite."""
 
+BLOCK_BYTES = 256 * 2**20
+"""Size of a block of distances where nothing else is asked for. A matrix product of few rows is slower: with a quarter
+of this, 200 queries at MSMT17's size, by more than a fifth."""
+
 
 def rank_in_blocks(
     query: FeatureSet, gallery: FeatureSet, distances: BlockDistances, block: int

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccan.data.records import JUNK
+from ccan.evaluation.blocks import BLOCK_BYTES
 from ccan.evaluation.feature_set import FeatureSet
-from ccan.evaluation.protocol import BLOCK_BYTES
 from ccan.evaluation.ranking import Distance, DistanceTo, IdentityIndex, ignored_pairs
 
 Values = NDArray[np.floating[Any]]

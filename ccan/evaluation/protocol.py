@@ -9,7 +9,7 @@ import torch
 
 from ccan.data.records import JUNK
 from ccan.errors import ConfigError, ProtocolError
-from ccan.evaluation.blocks import BlockDistances, rank_in_blocks
+from ccan.evaluation.blocks import BLOCK_BYTES, BlockDistances, rank_in_blocks
 from ccan.evaluation.conventions import cause_of_no_match, conventions_of
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.metrics import (
@@ -25,9 +25,6 @@ from ccan.evaluation.rerank import ReRanking, reranked_distances
 
 CMC_LENGTH = 50
 """Ranks of the CMC curve unless `max_rank` says otherwise."""
-
-BLOCK_BYTES = 64 * 2**20
-"""Size of a block of distances unless `block` says otherwise; a sorted copy of it is in use at the same time."""
 
 
 def evaluate_features(
@@ -56,7 +53,7 @@ def evaluate_features(
             gallery is a UserWarning.
         rerank: re-rank by k-reciprocal neighbours first, with these settings; which squared Euclidean distances go
             into. Junk takes no part in the neighbourhoods.
-        block: queries in a block; by default as many as give 64 MiB of distances. Results do not depend on it, up to
+        block: queries in a block; by default as many as give 256 MiB of distances. Results do not depend on it, up to
             the rounding of a matrix product.
 
     Raises: ProtocolError if a set is empty or no query has a match (with the cause), and as `pairwise_distance`;

@@ -23,15 +23,12 @@ import torch
 from torch import Tensor
 
 from ccan.errors import ConfigError
-from ccan.evaluation.blocks import BlockDistances
+from ccan.evaluation.blocks import BLOCK_BYTES, BlockDistances
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.ranking import DistanceTo, check_widths
 
-BLOCK_BYTES = 64 * 2**20
-"""Size of a block of distances while the nearest images are looked for."""
-
 AT_ONCE = 2**21
-"""Most numbers that any other step makes at a time."""
+"""Most numbers that a step makes at a time, other than the distances of a block."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def reranked_distances(
 
     def distances(start: int, stop: int) -> Tensor:
         shared = overlap(start, stop)  # (B, G)
-        jaccard = 1 - shared / (2 - shared)  # both encodings have sum 1
+        jaccard = shared.div_(2 - shared).neg_().add_(1)  # both encodings have sum 1
         original = distance_to(images[start:stop]).div_(farthest[start:stop, None])
         return jaccard.mul_(1 - settings.weight).add_(original, alpha=settings.weight)
 

@@ -184,7 +184,7 @@ def verify(
     Args:
         query, gallery: as in `evaluate_features`.
         distance: as in `evaluate_features`.
-        block: queries in a block; by default as many as give 64 MiB of distances.
+        block: queries in a block; by default as many as give 256 MiB of distances.
 
     Raises: ProtocolError if a set is empty, or there is no genuine pair (with the cause) or no impostor pair;
     ConfigError for a block below 1; otherwise as `pairwise_distance`.
