@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ccan.errors import ConfigError, ShapeError
 from ccan.evaluation.feature_set import FeatureSet, unit_rows
+from ccan.evaluation.ranking import full_precision
 
 BLOCK_BYTES = 64 * 2**20
 """Size of a block of similarities; a few arrays of that size exist at a time."""
@@ -85,7 +86,8 @@ def _expand(rows: Tensor, images: Tensor, k: int, alpha: float, itself: bool) ->
     block = max(1, BLOCK_BYTES // (len(images) * images.itemsize))
     for start in range(0, len(rows), block):
         part = rows[start : start + block]
-        similarity = part @ images.T  # (B, G)
+        with full_precision(part.device.type):
+            similarity = part @ images.T  # (B, G)
         if itself:
             own = torch.arange(len(part), device=part.device)
             similarity[own, start + own] = -torch.inf
@@ -98,9 +100,8 @@ def _expand(rows: Tensor, images: Tensor, k: int, alpha: float, itself: bool) ->
 
 def _most_similar(similarity: Tensor, k: int) -> Tensor:
     """Columns of the k largest values of each row, (B, G) → (B, k); of equal values the first ones."""
-    bound = similarity.topk(k, dim=1).values[
-        :, -1:
-    ]  # which of several equals topk takes is not defined
+    # Which of several equal values topk takes is not defined, so that only its smallest value is used.
+    bound = similarity.topk(k, dim=1).values[:, -1:]
     above, equal = similarity > bound, similarity == bound
     wanted = k - above.sum(dim=1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=1) <= wanted))

@@ -72,7 +72,7 @@ class DistanceTo:
         check_widths(query, self.gallery)
         query = query.to(self.gallery)
         norms = _squared_norms(query, "query")[:, None]  # (B, 1)
-        with _full_precision(query.device.type):
+        with full_precision(query.device.type):
             if self.distance == "cosine":
                 products = query @ self.gallery.T  # (B, G)
                 cosine = products.div_(_lengths(norms)).div_(_lengths(self.norms))
@@ -93,7 +93,7 @@ def check_widths(query: Tensor, gallery: Tensor) -> None:
 
 def _squared_norms(rows: Tensor, side: str) -> Tensor:
     """‖row‖². As |⟨q, g⟩| is at most the larger of two of them, distances are finite if four times the largest is."""
-    with _full_precision(rows.device.type):
+    with full_precision(rows.device.type):
         norms = torch.einsum("nd,nd->n", rows, rows)
     if len(norms) and not bool(torch.isfinite(4 * norms.max())):
         raise ProtocolError(
@@ -109,7 +109,7 @@ def _lengths(squared_norms: Tensor) -> Tensor:
 
 
 @contextmanager
-def _full_precision(device_type: str) -> Generator[None]:
+def full_precision(device_type: str) -> Generator[None]:
     """No TF32, no bfloat16 and no autocast in the products, whatever training has switched on."""
     before = torch.get_float32_matmul_precision()
     if before != "highest":
