@@ -96,6 +96,7 @@ def test_the_query_image_itself_is_no_match():
     here = samples((1, -1), (2, -1), (2, -1), prefix="x")
     lost, hidden = unmatched_queries(here, here)
     assert (lost, hidden) == ([], [here[0]])
+    assert not is_match(Sample(Path("a"), 1, 2), Sample(Path("a"), 1, -1))
 
 
 @pytest.mark.parametrize(

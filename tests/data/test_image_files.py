@@ -40,7 +40,8 @@ def test_damage_is_told_and_nothing_stops(tmp_path: Path):
 def test_copies_are_found_whatever_their_names(tmp_path: Path):
     one, other = paint(tmp_path / "a.png", 1), paint(tmp_path / "c.png", 3)
     copies = [Path(shutil.copy(one, tmp_path / name)) for name in ("b.jpg", "d.bmp")]
-    assert same_contents([one, other, *copies, tmp_path / "gone.png"]) == [[one, *copies]]
+    gone = [tmp_path / "gone.png", tmp_path / "lost.png"]
+    assert same_contents([one, other, *copies, *gone]) == [[one, *copies]]
 
 
 def test_files_of_one_length_are_compared_by_content(tmp_path: Path):
