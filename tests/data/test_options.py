@@ -98,3 +98,16 @@ def test_an_option_means_the_same_type_to_every_loader():
         assert all(union[name] == kind for name, kind in options_of(loader).items())
     for kind in union.values():
         assert "typing." not in describe(kind) and "<class" not in describe(kind)
+
+
+def test_the_page_for_people_names_every_layout_with_its_options():
+    page = Path(__file__).parents[2] / "docs" / "datasets.md"
+    rows = {
+        line.split("`")[1]: line
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    }
+    assert DATASETS.keys() - {"demo"} <= rows.keys()
+    for name in DATASETS.keys() - {"demo"}:
+        for option in options_of(DATASETS[name]):
+            assert f"`{option}`" in rows[name], f"{option} of {name}"
