@@ -53,6 +53,7 @@ def rank_in_blocks(
         kept[start:stop] -= np.bincount(own_view, minlength=stop - start)
         owners.append(row[~ignored] + start)
         positions.append(match_positions(values, row[~ignored], column[~ignored]))
+        del values  # or two blocks would be there while the next one is made
     owner, position = np.concatenate(owners), np.concatenate(positions)
     ascending = np.lexsort((position, owner))
     return MatchPositions(owner[ascending], position[ascending], len(query)), kept
