@@ -14,6 +14,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +66,7 @@ def read_lists(path: Path) -> Lists:
         from scipy.io import loadmat
     except ImportError as error:
         raise DatasetError(f"reading {path.name} needs SciPy; {_INSTALL}") from error
+    _survive_reading(path)
     try:
         found = loadmat(path, variable_names=LIST_NAMES)
     except Exception as error:  # damaged bytes make its reader raise errors of many kinds
@@ -84,6 +87,20 @@ def read_lists(path: Path) -> Lists:
         )
     places = [_whole_numbers(path, name, found[name], count) - 1 for name in LIST_NAMES[3:]]
     return Lists(identities, cameras, files, *places)
+
+
+_TRIAL = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1])"
+"""A first reading, in a process of its own: damaged bytes can end SciPy's reader without any exception."""
+
+
+def _survive_reading(path: Path) -> None:
+    """Raises: DatasetError for a file that ends the process that reads it; what Python can catch passes."""
+    trial = subprocess.run([sys.executable, "-c", _TRIAL, str(path)], capture_output=True)
+    if trial.returncode not in (0, 1):
+        raise DatasetError(
+            f"{path}: expected a MAT file of version 5, got bytes that end the program that reads them "
+            f"(exit status {trial.returncode}); take it from the authors of the new protocol again"
+        )
 
 
 def _whole_numbers(path: Path, name: str, value: Any, most: int = 2**31) -> NDArray[np.int64]:

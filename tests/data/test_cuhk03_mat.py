@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccan.data import cuhk03_mat as cuhk03_mat_file
 from ccan.data import load_dataset
 from ccan.errors import DatasetError
 from tests.data.layouts import (
@@ -140,6 +141,11 @@ class TestDamage:
         (raw / "cuhk03_release" / "cuhk-03.mat").write_bytes(content)
         with pytest.raises(DatasetError, match=r"expected CUHK03's MAT file of version 7\.3"):
             load(raw, protocol="classic")
+
+    def test_a_file_that_ends_its_reader(self, raw: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(cuhk03_mat_file, "_TRIAL", "import os; os.abort()")
+        with pytest.raises(DatasetError, match="bytes that end the program that reads them"):
+            load(raw)
 
     def test_an_image_of_another_shape(self, raw: Path):
         with opened(raw / "cuhk03_release" / "cuhk-03.mat", "r+") as file:
