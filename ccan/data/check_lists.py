@@ -18,6 +18,7 @@ def problems_of_lists(dataset: ReIDDataset) -> Iterator[Problem]:
     yield from _missing_lists(dataset)
     yield from _training(dataset.train)
     yield from _identities(dataset)
+    yield from _listed_twice(dataset)
     yield from _left_out(dataset)
     for part in dataset.official:
         if not part.agrees:
@@ -26,6 +27,34 @@ def problems_of_lists(dataset: ReIDDataset) -> Iterator[Problem]:
                 part.text(),
                 "results will not compare with published ones; look for missing or additional files",
             )
+
+
+def _listed_twice(dataset: ReIDDataset) -> Iterator[Problem]:
+    """Files that stand twice in one list, or under two identities; a query may stand in the gallery, too."""
+    twice = [
+        path
+        for split in ("train", "query", "gallery")
+        for path, times in Counter(s.path for s in getattr(dataset, split)).items()
+        if times > 1
+    ]
+    if twice:
+        yield Problem(
+            "warning",
+            f"{len(twice):,} files are listed more than once in a split",
+            "each counts as often as it is listed; list it once",
+            first_few(twice),
+        )
+    people: dict[Path, set[int]] = {}
+    for sample in (*dataset.train, *dataset.query, *dataset.gallery):
+        people.setdefault(sample.path, set()).add(sample.identity)
+    torn = [path for path, identities in people.items() if len(identities) > 1]
+    if torn:
+        yield Problem(
+            "error",
+            f"{len(torn):,} files are listed under two identities",
+            "one of the two is wrong; correct the list",
+            first_few(torn),
+        )
 
 
 def problems_of_copies(dataset: ReIDDataset, groups: Sequence[Sequence[Path]]) -> Iterator[Problem]:
@@ -40,7 +69,7 @@ def problems_of_copies(dataset: ReIDDataset, groups: Sequence[Sequence[Path]]) -
     if across:
         yield Problem(
             "warning",
-            f"{len(across):,} pictures are in several splits under different names",
+            f"{len(across):,} pictures are in several splits",
             "a copy is found without any recognition; delete one of each",
             first_few(f"{group[0]} = {group[1]}" for group in across),
         )

@@ -19,8 +19,8 @@ _NAMES = (
     "table, as the layout says"
 )
 _NO_CAMERAS = (
-    "if the cameras are not known, make them unknown: -1 or empty in a table, cameras=false for image folders; then "
-    "only the query image itself is ignored"
+    "if the cameras are not known, make them unknown: --options cameras=false for folders of people, otherwise list "
+    "the images in a table with an empty camera (--dataset csv); then only the query image itself is ignored"
 )
 
 

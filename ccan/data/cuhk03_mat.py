@@ -25,14 +25,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from ccan.errors import DatasetError
 from ccan.files import cache_folder, remove_leftovers
 
 LIST_NAMES = ("labels", "camId", "filelist", "train_idx", "query_idx", "gallery_idx")
 IMAGES_A_VIEW = 5
+MOST_PEOPLE = 100_000
 MAX_PIXELS = 4_000_000
 """More than any crop of a person has; a larger array is refused before it is read."""
 FORMAT = 1
@@ -89,17 +88,27 @@ def read_lists(path: Path) -> Lists:
     return Lists(identities, cameras, files, *places)
 
 
-_TRIAL = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1])"
+TRIAL_SECONDS = 120
+
+_TRIAL = (
+    "import sys; from scipy.io import loadmat; loadmat(sys.argv[1], variable_names=sys.argv[2:])"
+)
 """A first reading, in a process of its own: damaged bytes can end SciPy's reader without any exception."""
 
 
 def _survive_reading(path: Path) -> None:
     """Raises: DatasetError for a file that ends the process that reads it; what Python can catch passes."""
-    trial = subprocess.run([sys.executable, "-c", _TRIAL, str(path)], capture_output=True)
-    if trial.returncode not in (0, 1):
+    # -P: what lies in the current folder is no module of ours.
+    command = [sys.executable, "-P", "-c", _TRIAL, str(path), *LIST_NAMES]
+    try:
+        status = subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        status = None
+    if status not in (0, 1):
+        ended = "do not let it end" if status is None else f"end it (exit status {status})"
         raise DatasetError(
-            f"{path}: expected a MAT file of version 5, got bytes that end the program that reads them "
-            f"(exit status {trial.returncode}); take it from the authors of the new protocol again"
+            f"{path}: expected a MAT file of version 5, got bytes that, read by a program, {ended}; "
+            "take it from the authors of the new protocol again"
         )
 
 
@@ -140,7 +149,7 @@ def read_test_set(mat: Path, split: int) -> set[tuple[int, int]]:
 def people_of_pairs(mat: Path, key: str) -> list[int]:
     """Number of people of each camera pair."""
     with _opened(mat) as file:
-        return [int(file[pair].shape[1]) for pair in _cells(file, key)]
+        return [int(_table(mat, file, pair).shape[1]) for pair in _cells(file, key)]
 
 
 def extract_images(mat: Path, key: str, *, progress: bool) -> Path:
@@ -177,8 +186,11 @@ def extract_images(mat: Path, key: str, *, progress: bool) -> Path:
 
 
 def _write_images(mat: Path, key: str, out: Path, progress: bool) -> None:
+    from PIL import Image
+    from tqdm import tqdm
+
     with _opened(mat) as file:
-        tables = [file[pair][()] for pair in _cells(file, key)]
+        tables = [_table(mat, file, pair)[()] for pair in _cells(file, key)]
         total = sum(table.size for table in tables)
         with tqdm(total=total, desc=f"CUHK03 {key}", unit="cell", disable=not progress) as bar:
             for pair, table in enumerate(tables, start=1):
@@ -234,6 +246,18 @@ def _opened(mat: Path) -> Iterator[Any]:
             f"{mat}: expected CUHK03's MAT file of version 7.3 (HDF5), got {type(error).__name__}: {error}; "
             "is it complete?"
         ) from error
+
+
+def _table(mat: Path, file: Any, pair: Any) -> Any:
+    """The images of one camera pair, not read yet. Raises: DatasetError unless it is a table of ten a person."""
+    table = file[pair]
+    shape = getattr(table, "shape", ())
+    if len(shape) != 2 or shape[0] != 2 * IMAGES_A_VIEW or shape[1] > MOST_PEOPLE:
+        raise DatasetError(
+            f"{mat}: expected {2 * IMAGES_A_VIEW} images a person of at most {MOST_PEOPLE:,} people in each pair of "
+            f"cameras, got a table of {shape}; take it from the authors again"
+        )
+    return table
 
 
 def _cells(file: Any, key: str) -> list[Any]:

@@ -2,7 +2,8 @@
 
     ROOT/{train,query,gallery}/anna/3_0001.jpg    splits; train alone, or query and gallery alone, will do
     ROOT/anna/3_0001.jpg                          one folder of people, split by the rule of `split_people`
-    3_0001.jpg, c3_0001.jpg, cam3_x.png = camera 3; any other name, such as 0001.jpg = camera unknown
+    3_0001.jpg, c3_0001.jpg, cam3_x.png = camera 3; 0002_c3s1_000451_03.jpg and MSMT17's names = camera 3, too;
+    any other name, such as 0001.jpg = camera unknown
 
 People are numbered 1, 2, … in the order of their folders' names, over all splits together: the same name is the same
 person. The name itself is kept as metadata `person`.
@@ -16,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ccan.data import market_style, msmt17
 from ccan.data.listing import contents, entries, list_images, subfolders
-from ccan.data.market_style import overlap_note
 from ccan.data.records import UNKNOWN_CAMERA, ReIDDataset, Sample, SkippedFile
 from ccan.errors import ConfigError, DatasetError
 
@@ -84,13 +85,14 @@ def load_image_folder(
         )
 
     splits = {split: samples(images) for split, images in found.splits.items()}
-    notes = overlap_note(
+    notes = market_style.overlap_note(
         splits.get("train", ()), [*splits.get("query", ()), *splits.get("gallery", ())]
     )
+    notes += _nobodies(names)
     if "" in splits:
         people = split_people(names, test_percent)
         splits = _divide(splits[""], {number[name] for name in people})
-        notes = (_rule(len(names), len(people), splits["query"]),)
+        notes = (_rule(len(names), len(people), splits["query"]), *_nobodies(names))
     return ReIDDataset(
         name="image-folder",
         root=root,
@@ -103,9 +105,26 @@ def load_image_folder(
 
 
 def camera_of(path: Path) -> int:
-    """The camera that a file's name begins with, -1 if it begins with none."""
-    parts = _CAMERA.fullmatch(path.name)
-    return int(parts["camera"]) if parts else UNKNOWN_CAMERA
+    """The camera of a file's name, -1 if it tells none.
+
+    A name of Market-1501's or MSMT17's kind has its camera where these have it: people's folders often hold copies.
+    """
+    for kind in (market_style.NAME, msmt17.NAME, _CAMERA):
+        parts = kind.fullmatch(path.name)
+        if parts:
+            return int(parts["camera"])
+    return UNKNOWN_CAMERA
+
+
+def _nobodies(names: Iterable[str]) -> tuple[str, ...]:
+    """A note on folders that are called like Market-1501's junk and distractors."""
+    found = sorted({"-1", "0000"} & set(names))
+    if not found:
+        return ()
+    return (
+        f"the folder {' and '.join(found)} is read as a person like any other; take junk (-1) and distractors (0000) "
+        "out, or list the images in a table (--dataset csv), which knows identities -1 and 0",
+    )
 
 
 def split_people(names: Iterable[str], test_percent: int) -> set[str]:

@@ -23,7 +23,15 @@ def entries(folder: Path) -> list[tuple[str, bool]]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as found:
-        return sorted((entry.name, entry.is_file()) for entry in found)
+        return sorted((entry.name, _is_file(entry)) for entry in found)
+
+
+def _is_file(entry: os.DirEntry[str] | Path) -> bool:
+    """Whether it is a file; what cannot be looked at, such as a link to itself or too long a name, is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -71,7 +79,7 @@ def locate(base: Path, listed: str, *, within: bool = True) -> tuple[Path, str |
         return path, LEADS_OUT
     if relative.suffix.lower() not in IMAGE_SUFFIXES:
         return path, "not an image"
-    return path, None if path.is_file() else NOT_THERE
+    return path, None if _is_file(path) else NOT_THERE
 
 
 def some(words: Iterable[object], most: int = 5) -> str:

@@ -27,7 +27,11 @@ FOLDERS = {
 TEST_WITHOUT_JUNK = "bounding_box_test without junk"
 TEST_JUNK = "bounding_box_test, junk alone"
 
-_NAME = re.compile(r"(?P<identity>-1|\d+)_c(?P<camera>\d+)(?:s\d+)?_.*", re.ASCII | re.DOTALL)
+NAME = re.compile(
+    r"(?P<identity>-1|\d{1,9})_c(?P<camera>\d{1,9})(?:s\d+)?_.*", re.ASCII | re.DOTALL
+)
+"""What the whole name of an image is like."""
+
 _WRONG_NAME = "the name is not like 0002_c1s1_000451_03.jpg"
 
 
@@ -128,10 +132,10 @@ def _not_this(root: Path, layout: MarketLayout, problem: str) -> DatasetError:
 
 def read_folder(folder: Path) -> tuple[list[Sample], list[SkippedFile]]:
     """Images of one folder in the order of their names, and the other files with the reason."""
-    paths, skipped = list_images(folder, _NAME, _WRONG_NAME)
+    paths, skipped = list_images(folder, NAME, _WRONG_NAME)
     samples: list[Sample] = []
     for path in paths:
-        parts = _NAME.fullmatch(path.name)
+        parts = NAME.fullmatch(path.name)
         assert parts is not None  # list_images has matched it
         samples.append(Sample(path, int(parts["identity"]), int(parts["camera"])))
     return samples, skipped

@@ -57,12 +57,12 @@ _FOLDERS: dict[Version, tuple[str, str]] = {
     "V1": ("train", "test"),
     "V2": ("mask_train_v2", "mask_test_v2"),
 }
-_NAME = re.compile(
-    r"\d+_\d+_(?P<camera>\d+)_(?P<month>\d\d)(?P<day>\d\d)(?P<daytime>morning|noon|afternoon)_.*",
+NAME = re.compile(
+    r"\d+_\d+_(?P<camera>\d{1,9})_(?P<month>\d\d)(?P<day>\d\d)(?P<daytime>morning|noon|afternoon)_.*",
     re.ASCII,
 )
 _WRONG_NAME = "the name is not like 0000_000_01_0303morning_0008_0.jpg"
-_LINE = re.compile(r"(?P<path>\S.*?)[ \t]+(?P<identity>\d+)", re.ASCII)
+_LINE = re.compile(r"(?P<path>\S.*?)[ \t]+(?P<identity>\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _read_list(listing: Path, folder: Path, offset: int) -> tuple[list[Sample], 
     skipped: list[SkippedFile] = []
     for listed, identity in _lines(listing):
         path, reason = locate(folder, listed)
-        facts = _NAME.fullmatch(path.name)
+        facts = NAME.fullmatch(path.name)
         if reason is None and facts:
             samples.append(_sample(path, offset + identity, facts))
         else:

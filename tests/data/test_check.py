@@ -102,7 +102,7 @@ def test_a_copy_in_train_is_found(root: Path):
     shutil.copy(root / "query/0001_c1_q.png", root / "bounding_box_train/0021_c1_copy.png")
     problems = check_dataset(load_dataset("market-style", root)).problems
     assert [problem.what for problem in problems] == [
-        "1 pictures are in several splits under different names",
+        "1 pictures are in several splits",
         "1 pictures are there under two identities",
     ]
 

@@ -113,7 +113,7 @@ def test_copies_across_splits_and_under_two_identities():
         return [(problem.what, problem.examples) for problem in found]
 
     assert problems() == problems(("t0.jpg", "t1.jpg")) == []
-    across = "1 pictures are in several splits under different names"
+    across = "1 pictures are in several splits"
     torn = "1 pictures are there under two identities"
     assert problems(("q.jpg", "g.jpg")) == [(across, ("q.jpg = g.jpg",))]
     assert problems(("g.jpg", "other.jpg")) == [(torn, ("g.jpg = other.jpg",))]
@@ -121,3 +121,14 @@ def test_copies_across_splits_and_under_two_identities():
         (across, ("t0.jpg = q.jpg",)),
         (torn, ("t0.jpg = q.jpg",)),
     ]
+
+
+def test_files_listed_twice_or_under_two_identities_are_found(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.png", tmp_path / "b.png"
+    dataset = ReIDDataset(
+        "csv", tmp_path, (Sample(a, 1, 1),), (Sample(a, 2, 1),), (Sample(b, 2, 2), Sample(b, 2, 2))
+    )
+    found = {problem.what: problem for problem in problems_of_lists(dataset)}
+    assert found["1 files are listed more than once in a split"].examples == (str(b),)
+    torn = found["1 files are listed under two identities"]
+    assert torn.severity == "error" and torn.examples == (str(a),)

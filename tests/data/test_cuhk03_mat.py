@@ -144,7 +144,7 @@ class TestDamage:
 
     def test_a_file_that_ends_its_reader(self, raw: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(cuhk03_mat_file, "_TRIAL", "import os; os.abort()")
-        with pytest.raises(DatasetError, match="bytes that end the program that reads them"):
+        with pytest.raises(DatasetError, match=r"read by a program, end it \(exit status -6\)"):
             load(raw)
 
     def test_an_image_of_another_shape(self, raw: Path):
@@ -188,3 +188,27 @@ def test_the_fixture_is_transposed_as_matlab_writes_it(tmp_path: Path):
         assert table.shape == (10, CUHK_PEOPLE[0])
         assert file[table[0, 0]].shape == (3, 5 + 1, 11 + 1)
         assert file[table[4, 0]].shape == (2,)
+
+
+def test_a_module_in_the_current_folder_is_not_run(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    (folder / "scipy.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(folder)
+    load(raw)
+    assert not (folder / "ran").exists()
+
+
+def test_a_table_of_another_shape_is_refused_before_it_is_read(raw: Path) -> None:
+    mat = raw / "cuhk03_release" / "cuhk-03.mat"
+    with opened(mat, "r+") as file:
+        cells = file["detected"][()].ravel()
+        table = file[cells[0]]
+        name, turned = table.name, table[()].T
+        del file[name]
+        file[name] = turned
+        file["detected"][0, 0] = file[name].ref
+    with pytest.raises(DatasetError, match="expected 10 images a person"):
+        load(raw)

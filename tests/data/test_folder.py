@@ -10,7 +10,7 @@ import pytest
 from ccan.data import load_dataset
 from ccan.data.folder import camera_of, split_people
 from ccan.errors import ConfigError, DatasetError
-from tests.data.layouts import facts, folders_listed_backwards, reasons, sizes, write
+from tests.data.layouts import facts, folders_listed_backwards, paint, reasons, sizes, write
 
 
 @pytest.mark.parametrize(
@@ -166,3 +166,23 @@ def test_a_folder_without_people_shows_the_trees(tmp_path: Path):
     assert "3_0001.jpg" in str(raised.value)
     with pytest.raises(DatasetError, match="found nothing"):
         load_dataset("image-folder", tmp_path / "nowhere")
+
+
+def test_names_of_market_and_msmt_keep_their_own_camera(tmp_path: Path) -> None:
+    """Folders of people often hold copies: the number that such a name begins with is the person's."""
+    for split, name in (
+        ("train", "0002_c5s1_000451_03.jpg"),
+        ("query", "0007_003_15_0303noon_1_0.jpg"),
+    ):
+        paint(tmp_path / split / name[:4] / name, 1)
+    paint(tmp_path / "gallery" / "0007" / "3_x.jpg", 2)
+    dataset = load_dataset("image-folder", tmp_path)
+    cameras = [s.camera for s in (*dataset.train, *dataset.query, *dataset.gallery)]
+    assert cameras == [5, 15, 3]
+
+
+def test_folders_called_like_junk_and_distractors_are_told(tmp_path: Path) -> None:
+    for person in ("-1", "0000", "0002"):
+        paint(tmp_path / "train" / person / "1_a.jpg", 3)
+    notes = " ".join(load_dataset("image-folder", tmp_path).notes)
+    assert "the folder -1 and 0000 is read as a person like any other" in notes
