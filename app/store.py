@@ -27,7 +27,13 @@ from ccan.data.loading import open_image
 from ccan.data.records import Sample
 from ccan.errors import ConfigError, DatasetError
 from ccan.evaluation import EvaluationReport, Ranking, evaluate_features, rank_gallery
-from ccan.explain.attention import AttentionRecord, SlotGeometry, slot_geometry, slot_names
+from ccan.explain.attention import (
+    AttentionRecord,
+    SlotGeometry,
+    silent_slots,
+    slot_geometry,
+    slot_names,
+)
 from ccan.gallery import GalleryIndex, index_dataset
 from ccan.predictor import Predictor
 
@@ -94,6 +100,7 @@ class Store:
         self.gallery_cameras = np.array([sample.camera for sample in self.dataset.gallery])
         self.cameras: list[int] = np.unique(self.gallery_cameras).tolist()
         self.slots = slot_names(predictor.config)
+        self.silent = silent_slots(predictor.model)
         self._uploads: Recent[Upload] = Recent(UPLOADS_KEPT)
         self._records: Recent[AttentionRecord] = Recent(RECORDS_KEPT)
         self._rankings: Recent[Ranking] = Recent(RANKINGS_KEPT)

@@ -14,7 +14,8 @@ def work_folder(path: Path, age: float, content_age: float) -> Path:
     path.mkdir()
     (path / "file").write_text("half done")
     for entry, seconds in ((path / "file", content_age), (path, age)):
-        os.utime(entry, (time.time() - seconds,) * 2)
+        then = time.time() - seconds
+        os.utime(entry, (then, then))
     return path
 
 

@@ -60,7 +60,7 @@ def test_a_folder_without_images_is_refused(predictor: Predictor, tmp_path: Path
     (tmp_path / "notes.txt").write_text("none here")
     (tmp_path / ".hidden").mkdir()
     Image.new("RGB", (4, 8)).save(tmp_path / ".hidden" / "a.png")
-    with pytest.raises(DatasetError, match="expected images .*got none"):
+    with pytest.raises(DatasetError, match=r"expected images .*got none"):
         predictor.embed(tmp_path)
 
 

@@ -103,7 +103,7 @@ def show(store: Store, selection: Selection) -> str:
         "div",
         _controls(store, selection, slot)
         + tag("div", sides, class_="sides")
-        + _caption(config, slot, cell),
+        + _caption(config, slot, cell, slot in store.silent),
         class_="ccan attention",
         data_event="ask",
     )
@@ -232,7 +232,7 @@ def _panel(store: Store, layer: Layer, photo: Image.Image, scale: ColourScale, c
     )
 
 
-def _caption(config: ModelConfig, slot: str, cell: int) -> str:
+def _caption(config: ModelConfig, slot: str, cell: int, silent: bool) -> str:
     place = slot_geometry(config, slot)
     row, column = divmod(cell, place.columns)
     words = (
@@ -245,5 +245,10 @@ def _caption(config: ModelConfig, slot: str, cell: int) -> str:
         words += (
             " In a part stream Q is the part, Q′ the same strip of the global branch: A = φ([A′, A′ᵀ]W<sub>α</sub>), "
             "A′ = g(q) f(q′)ᵀ."
+        )
+    if silent:
+        words = (
+            f"<b>{escape(slot_title(config, slot))} adds nothing to any image in this network</b>: training has worn "
+            "its weights down to zero, so its maps are empty. " + words
         )
     return tag("p", words, class_="note")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -71,6 +72,9 @@ def _option(arguments: Sequence[str], name: str, default: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `ccan`: 0 = done, 2 = an error that is the user's to mend, 130 = interrupted."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text of the terminal's
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         parse(sys.argv[1:] if arguments is None else arguments).run()
     except (CCANError, OSError) as error:

@@ -35,5 +35,5 @@ class Check:
                 self.dataset, self.data, **read_options(self.dataset, self.options)
             )
             found = check_dataset(dataset, decode=not self.no_decode, progress=True)
-            print(found.text())
             outputs.json(self.json, found.to_dict())
+            print(found.text())

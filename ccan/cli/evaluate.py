@@ -47,6 +47,8 @@ class Evaluate:
             options = read_options(self.dataset, self.options)
             dataset = load_dataset(self.dataset, self.data, **options)
             print(f"{dataset.summary()}\ndevice: {predictor.device}")
+            columns = {name for sample in dataset.query for name in sample.metadata}
+            self.judging.check(self.eval, columns, bool(dataset.multi_query))
             query = self._embed(predictor, dataset.query)
             gallery = self._embed(predictor, dataset.gallery)
             extra = None

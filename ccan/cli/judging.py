@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ccan.cli.output import Outputs
 from ccan.config import EvalConfig
+from ccan.data.records import JUNK
 from ccan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Judging:
     alpha: float = 3.0
     """Exponent of the neighbours' weights in both; 0 = all alike."""
     max_rank: int | None = None
-    """Length of the CMC curve; 50 by default."""
+    """Length of the CMC curve; with it the whole curve is in the JSON."""
     by: tuple[str, ...] = ()
     """Also average by these: camera, or any column of the images' metadata."""
     intervals: bool = False
@@ -56,6 +58,7 @@ class Judging:
         outputs: Outputs,
     ) -> None:
         """Judge, print, write. `extra` are the images for multi-query; None where there are none to ask with."""
+        self.check(settings, {*query.metadata}, extra is not None)
         query, gallery = self._prepared(query, gallery, extra)
         if self.protocol == "single-shot":
             self._single_shot(query, gallery, settings, outputs)
@@ -72,6 +75,8 @@ class Judging:
         )
         print(report.summary())
         figures = report.to_dict() | self._steps(settings)
+        if self.max_rank is not None:
+            figures["cmc"] = report.cmc.tolist()
         figures |= self._slices(report) | self._intervals(report)
         figures |= self._verification(query, gallery, settings)
         if self.per_query is not None:
@@ -80,21 +85,61 @@ class Judging:
             print(f"per-query results: {self.per_query}")
         outputs.json(self.json, figures)
 
+    def check(self, settings: EvalConfig, columns: set[str], extra: bool) -> None:
+        """Raises: ConfigError for options that do not go together, before any work is done.
+
+        Args:
+            settings: what the ranking is done by.
+            columns: names of the queries' metadata.
+            extra: whether there are images for multi-query.
+        """
+        if self.protocol == "multi-query" and not extra:
+            raise ConfigError(
+                "multi-query asks with further images of each query, and there are none here "
+                "(Market-1501 has them in gt_bbox); use another --protocol"
+            )
+        asked = {
+            "--per-query": self.per_query is not None,
+            "--rerank": settings.rerank,
+            "--by": bool(self.by),
+            "--intervals": self.intervals,
+            "--verify": bool(self.verify),
+        }
+        if self.protocol == "single-shot" and any(asked.values()):
+            given = ", ".join(name for name, is_given in asked.items() if is_given)
+            raise ConfigError(f"single-shot gives a CMC curve over repeats only; leave out {given}")
+        unknown = [name for name in self.by if name not in {"camera", *columns}]
+        if unknown:
+            known = ", ".join(["camera", *sorted(columns)])
+            raise ConfigError(f"there is no column {unknown[0]!r} to average by; there is {known}")
+        if any(not 0 <= rate < 1 for rate in self.verify):
+            raise ConfigError(
+                f"--verify takes false-match rates from 0 to below 1, got {self.verify}"
+            )
+        if self.verify and settings.rerank:
+            raise ConfigError(
+                "--verify judges pairs by their own distance, which re-ranking replaces; leave out one of both"
+            )
+        if self.per_query not in (None, "-") and Path(self.per_query).suffix not in (
+            ".npz",
+            ".json",
+        ):
+            raise ConfigError(
+                f"per-query results are written as .npz or .json, got {self.per_query!r}"
+            )
+
     def _prepared(
         self, query: FeatureSet, gallery: FeatureSet, extra: FeatureSet | None
     ) -> tuple[FeatureSet, FeatureSet]:
         """The features after everything that happens before ranking."""
         from ccan.evaluation import augment_database, average_query_expansion, pool_multi_query
 
-        if self.protocol == "multi-query":
-            if extra is None:
-                raise ConfigError(
-                    "multi-query asks with further images of each query, and there are none here "
-                    "(Market-1501 has them in gt_bbox); use another --protocol"
-                )
+        gallery = gallery.select(gallery.identities != JUNK)  # it is nobody's neighbour either
+        if extra is not None and self.protocol == "multi-query":
             query, gallery = pool_multi_query(query, extra, self.pooling), gallery.normalized()
         if self.augment_gallery:
             gallery = augment_database(gallery, self.augment_gallery, self.alpha)
+            query = query.normalized()  # as the augmented gallery is
         if self.expand_query:
             query = average_query_expansion(query, gallery, self.expand_query, self.alpha)
             gallery = gallery.normalized()  # as the expanded queries are
@@ -118,16 +163,6 @@ class Judging:
     def _single_shot(
         self, query: FeatureSet, gallery: FeatureSet, settings: EvalConfig, outputs: Outputs
     ) -> None:
-        asked = {
-            "--per-query": self.per_query is not None,
-            "--rerank": settings.rerank,
-            "--by": bool(self.by),
-            "--intervals": self.intervals,
-            "--verify": bool(self.verify),
-        }
-        if any(asked.values()):
-            given = ", ".join(name for name, is_given in asked.items() if is_given)
-            raise ConfigError(f"single-shot gives a CMC curve over repeats only; leave out {given}")
         from ccan.evaluation import evaluate_single_shot
 
         length = {} if self.max_rank is None else {"max_rank": self.max_rank}

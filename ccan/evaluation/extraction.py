@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from ccan.data.records import Sample
 from ccan.errors import DatasetError
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.features import extract_features, feature_set_of
+from ccan.evaluation.files import UNREADABLE
 from ccan.files import atomic_path
 
 PART = 2048
@@ -172,5 +172,5 @@ def _read_part(file: Path, key: str) -> _Part | None:
             if str(part["key"]) != key:
                 return None
             return _Part(part["features"], part["rows"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except UNREADABLE:
         return None

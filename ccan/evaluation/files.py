@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from tokenize import TokenError
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -25,6 +27,12 @@ from ccan.files import atomic_path
 
 SUFFIXES = (".npz", ".safetensors")
 Precision = Literal["float32", "float16"]
+
+UNREADABLE = (
+    *(ValueError, TypeError, AttributeError, KeyError, EOFError, MemoryError, RuntimeError),
+    *(SyntaxError, TokenError, OSError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy raises for archives that are damaged, encrypted or made to harm; NotImplementedError is a RuntimeError."""
 
 _FIELDS = {"features": "features", "ids": "identities", "cameras": "cameras"}
 """Name in a file → attribute; these must be there."""
@@ -132,10 +140,13 @@ def _read_npz(path: str | Path) -> dict[str, Any]:
                         f"{path}: {key!r} must be an array of numbers or text, got one of Python objects, which "
                         "are never loaded; save it again with a plain dtype"
                     ) from error
-    except ProtocolError:
+    except (ProtocolError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ProtocolError(f"{path}: expected a .npz archive, got {error}") from error
+    except UNREADABLE as error:
+        raise ProtocolError(
+            f"{path}: expected a .npz archive as numpy.savez writes it, got one that cannot be read "
+            f"({type(error).__name__}); it is damaged or something else"
+        ) from error
     return arrays
 
 
@@ -152,10 +163,10 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
     for key, text in header.items():
         try:
             values = json.loads(text)
-        except json.JSONDecodeError:  # a remark of another program
+        except (json.JSONDecodeError, RecursionError):  # a remark of another program
             continue
-        if isinstance(values, list):
-            arrays[key] = values
+        if isinstance(values, list) and key not in arrays:
+            arrays[key] = np.array(list(map(str, cast("list[object]", values))), dtype=str)
     return arrays
 
 
@@ -169,9 +180,11 @@ def _feature_set(path: str | Path, arrays: Mapping[str, Any], prefix: str) -> Fe
         )
     start = prefix + METADATA_PREFIX
     names = arrays.get(f"{prefix}names")
+    if names is not None and np.ndim(names) != 1:
+        raise ProtocolError(f"{path}: {prefix}names must be a list of texts, one a row")
     try:
         return FeatureSet(
-            arrays[f"{prefix}features"],
+            _numbers(f"{prefix}features", arrays[f"{prefix}features"]),
             _whole(f"{prefix}ids", arrays[f"{prefix}ids"]),
             _whole(f"{prefix}cameras", arrays[f"{prefix}cameras"]),
             None if names is None else [str(name) for name in names],
@@ -182,16 +195,32 @@ def _feature_set(path: str | Path, arrays: Mapping[str, Any], prefix: str) -> Fe
         raise ProtocolError(f"{path}{side}: {error}") from error
 
 
+def _numbers(name: str, values: Any) -> Any:
+    """Features in a byte order and a width that torch knows. Raises: ProtocolError for what is no floating point."""
+    if isinstance(values, torch.Tensor):
+        return values.float() if values.is_floating_point() and values.itemsize == 1 else values
+    rows: NDArray[Any] = np.asarray(values)
+    if rows.dtype.kind != "f" or rows.itemsize not in (2, 4, 8):
+        raise ProtocolError(
+            f"{name} must be floating point of 16, 32 or 64 bits, got {rows.dtype}; convert them, e.g. to float32"
+        )
+    return rows.astype(rows.dtype.newbyteorder("="), copy=False)
+
+
 def _whole(name: str, values: Any) -> NDArray[np.int64]:
     """Identities or cameras; Matlab and some frameworks write them as floating point."""
-    numbers = np.asarray(values.numpy() if isinstance(values, torch.Tensor) else values)
-    if numbers.dtype.kind == "f":
-        if not np.array_equal(numbers, np.floor(numbers)):  # also where NaN
-            raise ProtocolError(
-                f"{name} must be whole numbers, got fractions or NaN; are the keys swapped?"
-            )
-        return numbers.astype(np.int64)
-    return numbers
+    if isinstance(values, torch.Tensor):
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    numbers = np.asarray(values)
+    if numbers.dtype.kind == "f" and not np.array_equal(numbers, np.floor(numbers)):  # also NaN
+        raise ProtocolError(
+            f"{name} must be whole numbers, got fractions or NaN; are the keys swapped?"
+        )
+    if numbers.dtype.kind in "fu" and numbers.size and not np.abs(numbers).max() < 2**63:
+        raise ProtocolError(
+            f"{name} must be below 2**63, got {numbers.max()}; is the file damaged?"
+        )
+    return numbers.astype(np.int64) if numbers.dtype.kind in "fu" else numbers
 
 
 def _without_junk(features: FeatureSet, side: str) -> FeatureSet:

@@ -29,6 +29,9 @@ from ccan.evaluation.metrics import (
 Distance = Literal["euclidean", "squared_euclidean", "cosine"]
 DISTANCES: tuple[Distance, ...] = ("euclidean", "squared_euclidean", "cosine")
 
+OFFSET = 100.0
+"""Features are moved to their mean if its squared length is so many times their mean squared distance from it."""
+
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
@@ -66,11 +69,31 @@ class DistanceTo:
         self.distance: Distance = distance
         self.gallery = gallery.to(torch.promote_types(gallery.dtype, query_dtype))
         self.norms = _squared_norms(self.gallery, "gallery")  # (G,)
+        self.offset = None if distance == "cosine" else self._common_offset()  # (D,)
+        if self.offset is not None:
+            self.gallery = self.gallery - self.offset
+            self.norms = _squared_norms(self.gallery, "gallery")
+
+    def _common_offset(self) -> Tensor | None:
+        """The gallery's mean where features lie much farther from zero than from each other, else None.
+
+        ‖q‖² + ‖g‖² − 2⟨q, g⟩ would cancel there and leave noise; distances do not change if both sides are moved.
+        """
+        if not len(self.gallery):
+            return None
+        mean = self.gallery.mean(dim=0)
+        squared = float(mean @ mean)
+        around = float(self.norms.mean()) - squared
+        far = squared > OFFSET * max(around, 0.0) and squared > 0
+        # Numbers so large that moving them could overflow stay where they are.
+        return mean if far and squared < torch.finfo(mean.dtype).max ** 0.5 else None
 
     def __call__(self, query: Tensor) -> Tensor:
         """(B, D) → (B, G)."""
         check_widths(query, self.gallery)
         query = query.to(self.gallery)
+        if self.offset is not None:
+            query = query - self.offset
         norms = _squared_norms(query, "query")[:, None]  # (B, 1)
         with full_precision(query.device.type):
             if self.distance == "cosine":

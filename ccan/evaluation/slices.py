@@ -79,11 +79,11 @@ def _slice(part: EvaluationReport, column: str, value: str) -> Slice:
 def _by_value(values: NDArray[Any]) -> Groups:
     """One group for each distinct value, ascending."""
     text = values.dtype.kind == "U"
-    return [(str(v) if text else f"{v:g}", values == v) for v in np.unique(values)]
+    return [(str(v) if text else f"{v:.15g}", values == v) for v in np.unique(values)]
 
 
 def _by_metadata(values: NDArray[Any]) -> Groups:
-    missing = values == "" if values.dtype.kind == "U" else np.isnan(values)
+    missing = values == "" if values.dtype.kind == "U" else ~np.isfinite(values)
     known = values[~missing]
     cut = (
         _by_quartile
@@ -103,7 +103,7 @@ def _by_quartile(values: NDArray[np.float64]) -> Groups:
     bounds = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
     place = np.searchsorted(bounds[1:-1], values)
     return [
-        (f"{bounds[k]:.4g} – {bounds[k + 1]:.4g}", place == k)
+        (f"{bounds[k]:.15g} – {bounds[k + 1]:.15g}", place == k)
         for k in range(len(bounds) - 1)
         if np.any(place == k)
     ]

@@ -35,7 +35,9 @@ def demo(dataset: str = "synthetic") -> Recipe:
             width_multiplier=0.25, embedding_dim=256, image_height=128, image_width=64
         ),
         data=DataConfig(erasing_from_epoch=10),
-        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_epochs=2),
+        optim=OptimConfig(
+            learning_rate=2e-3, weight_decay=1e-5, schedule="cosine", warmup_epochs=2
+        ),
         train=TrainConfig(epochs=30, initial_weights="none"),
     )
 

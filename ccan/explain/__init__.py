@@ -5,6 +5,7 @@ from ccan.explain.attention import (
     SlotGeometry,
     SlotMaps,
     record_attention,
+    silent_slots,
     slot_geometry,
     slot_names,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "SlotGeometry",
     "SlotMaps",
     "record_attention",
+    "silent_slots",
     "slot_geometry",
     "slot_names",
 ]

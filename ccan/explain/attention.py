@@ -233,6 +233,11 @@ def attention_slots(model: CCAN) -> dict[str, NonLocalAttention]:
     return slots
 
 
+def silent_slots(model: CCAN) -> tuple[str, ...]:
+    """Names of the slots that add nothing to any image (`NonLocalAttention.silent`); their residuals are zero."""
+    return tuple(name for name, attention in attention_slots(model).items() if attention.silent)
+
+
 def record_attention(model: CCAN, images: Tensor) -> list[AttentionRecord]:
     """Run one forward in evaluation mode and keep its attention: images (B, 3, H, W) → one record an image."""
     was_training = model.training

@@ -69,6 +69,16 @@ class NonLocalAttention(nn.Module):
             with torch.no_grad():
                 self.w.weight.mul_(0.2)
 
+    @property
+    def silent(self) -> bool:
+        """Whether it adds nothing to any map of values ≥ 0, which is what a backbone with ReLU gives.
+
+        So it is where one of its maps has no weight above zero. Training can wear an attention down to that: ReLU lets
+        no gradient through at zero, and coupled weight decay (Decision D11) goes on shrinking what gets none.
+        """
+        maps = [module for module in self.children() if isinstance(module, nn.Linear)]
+        return any(not bool((one.weight > 0).any()) for one in maps)
+
     def correlate(self, q: Tensor, q_source: Tensor) -> Tensor:
         """A′ = g(q) f(q′)ᵀ, the co-firing of positions (B, MN, MN)."""
         return functional.relu(self.g(q)) @ functional.relu(self.f(q_source)).transpose(1, 2)

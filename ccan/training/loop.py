@@ -24,6 +24,7 @@ from ccan.errors import ConfigError, DatasetError, TrainingError
 from ccan.evaluation.features import extract_features
 from ccan.evaluation.protocol import evaluate_features
 from ccan.losses import CCANLoss
+from ccan.model.attention import NonLocalAttention
 from ccan.model.backbone import imagenet_state, load_imagenet
 from ccan.model.network import CCAN, build_ccan
 from ccan.training.checkpoint import (
@@ -215,8 +216,22 @@ class _Run:
                 save_checkpoint(self.folder.path / MODEL, self.model, self.info, half=True)
             if last or (epoch + 1) % recipe.train.checkpoint_every == 0:
                 save_checkpoint(self.folder.path / LAST, self.model, self.info, self.optimizer)
+        self.name_silent_attention()
         seconds = time.perf_counter() - began
         return FitResult(self.folder.path, recipe.train.epochs - first, seconds, seen / seconds)
+
+    def name_silent_attention(self) -> None:
+        """Say which attentions training has worn down to nothing; their maps would be empty."""
+        silent = [
+            name
+            for name, module in self.model.named_modules()
+            if isinstance(module, NonLocalAttention) and module.silent
+        ]
+        if silent:
+            self.say(
+                f"attention that adds nothing any more: {', '.join(silent)}; a lower --optim.learning-rate or "
+                "--optim.weight-decay keeps it alive (docs/troubleshooting.md)"
+            )
 
     def one_epoch(self, epoch: int) -> tuple[dict[str, float], int]:
         """One pass over the training set → mean of each loss term with the speed, and the images seen."""

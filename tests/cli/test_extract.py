@@ -126,6 +126,16 @@ def test_half_precision_and_flips(market: Path, checkpoint: str, tmp_path: Path)
     assert np.abs(half - predictor.embed(market / "query")).max() > 0.01
 
 
+def test_half_precision_holds_for_query_and_gallery(
+    market: Path, checkpoint: str, tmp_path: Path
+) -> None:
+    words = ("--checkpoint", checkpoint, "--precision", "float16", "--out", tmp_path / "f.npz")
+    assert extract(market, *words) == 0
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as arrays:
+        kinds = {arrays[f"{side}_features"].dtype for side in ("query", "gallery")}
+    assert kinds == {np.dtype(np.float16)}
+
+
 def test_broken_images_are_listed_and_left_out(
     market: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

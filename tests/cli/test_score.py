@@ -126,7 +126,7 @@ def test_single_shot_gives_a_curve_and_its_rule(
     [
         ("--protocol multi-query", "multi-query asks with further images"),
         ("--protocol single-shot --rerank --by camera", "leave out --rerank, --by"),
-        ("--by weather", "there is no column 'weather'"),
+        ("--by weather", "there is no column 'weather' to average by; there is camera, view"),
         ("--json - --per-query -", "2 results are to go to standard output"),
     ],
 )

@@ -223,3 +223,64 @@ def test_what_is_written_is_what_the_docstring_promises(tmp_path: Path):
         )
         assert saved["query_names"].dtype.kind == "U"
     assert files.SUFFIXES == (".npz", ".safetensors")
+
+
+def foreign(path: Path, **changes: Any) -> Path:
+    """A file that another program might have written, with some arrays replaced."""
+    arrays = {
+        "query_features": np.eye(3, 5, dtype=np.float32),
+        "query_ids": np.array([1, 2, 3]),
+        "query_cameras": np.array([1, 1, 1]),
+        "gallery_features": np.eye(3, 5, dtype=np.float32),
+        "gallery_ids": np.array([1, 2, 3]),
+        "gallery_cameras": np.array([2, 2, 2]),
+    }
+    np.savez(path, **(arrays | changes))
+    return path
+
+
+def test_features_of_another_byte_order_are_read(tmp_path: Path) -> None:
+    rows = np.arange(15, dtype=">f4").reshape(3, 5)
+    query, _ = load_features(foreign(tmp_path / "f.npz", query_features=rows))
+    np.testing.assert_array_equal(query.features.numpy(), rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"query_ids": np.array([1.0, np.inf, 3.0])}, "below 2\\*\\*63"),
+        ({"query_ids": np.array([1, 2, 2**64 - 1], dtype=np.uint64)}, "below 2\\*\\*63"),
+        ({"query_features": np.full((3, 5), "a")}, "query_features must be floating point"),
+        ({"query_features": np.ones((3, 5), dtype=np.longdouble)}, "16, 32 or 64 bits"),
+        ({"query_names": np.array("one")}, "query_names must be a list of texts"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(
+    tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ProtocolError, match=text):
+        load_features(foreign(tmp_path / "f.npz", **changes))
+
+
+def test_damaged_bytes_anywhere_are_a_protocol_error(tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    np.savez_compressed(path, **dict(np.load(foreign(tmp_path / "whole.npz"))))
+    whole = path.read_bytes()
+    generator = np.random.default_rng(3)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[int(generator.integers(len(whole)))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(damaged)
+        try:
+            load_features(path)
+        except ProtocolError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_bare_array_under_the_name_of_an_archive_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "f.npz").open("wb") as file:
+        np.save(file, np.zeros((3, 2)))
+    with pytest.raises(ProtocolError, match=r"expected a \.npz archive"):
+        load_features(tmp_path / "f.npz")

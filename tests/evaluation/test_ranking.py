@@ -165,3 +165,17 @@ class TestRankGallery:
             rank_gallery(PROBE, LINE, top=0)
         with pytest.raises(ProtocolError, match="NaN or infinity in 1 of 1 rows"):
             rank_gallery(torch.tensor([math.nan]), LINE)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean"])
+@pytest.mark.parametrize("offset", [0.0, 30.0, 1e4])
+def test_features_far_from_zero_keep_their_distances(distance: Distance, offset: float):
+    """‖q‖² + ‖g‖² − 2⟨q, g⟩ alone would leave noise of the size of the distances."""
+    generator = np.random.default_rng(2)
+    query, gallery = (
+        generator.normal(size=(n, 13)).astype(np.float32) + np.float32(offset) for n in (7, 31)
+    )
+    exact = np.linalg.norm(query.astype(np.float64)[:, None] - gallery, axis=2)
+    wanted = exact if distance == "euclidean" else exact**2
+    found = pairwise_distance(query, gallery, distance)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=2e-3)

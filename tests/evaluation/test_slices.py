@@ -207,3 +207,19 @@ def test_settings_are_those_of_the_evaluation():
         camera_pairs(QUERY, GALLERY, distance="l1")
     with pytest.raises(ProtocolError, match="images on both sides, got 0 queries"):
         camera_pairs(QUERY.select([]).with_features(np.zeros((0, 1))), GALLERY)
+
+
+def test_large_whole_numbers_keep_their_names() -> None:
+    dates = [20190101.0, 20190102.0, 20190103.0]
+    query = FeatureSet(np.eye(3, 4), [1, 2, 3], [1, 1, 1], metadata={"date": dates})
+    gallery = FeatureSet(np.eye(3, 4), [1, 2, 3], [2, 2, 2])
+    found = slice_report(evaluate_features(query, gallery), "date")
+    assert [one.value for one in found] == ["20190101", "20190102", "20190103"]
+
+
+def test_infinite_values_are_missing() -> None:
+    values = [np.inf, *map(float, range(20)), -np.inf]
+    query = FeatureSet(np.eye(22, 23), np.arange(22) + 1, np.ones(22, int), metadata={"x": values})
+    gallery = FeatureSet(np.eye(22, 23), np.arange(22) + 1, np.full(22, 2))
+    found = slice_report(evaluate_features(query, gallery), "x")
+    assert [one.queries for one in found] == [5, 5, 5, 5, 2] and found[-1].value == "missing"

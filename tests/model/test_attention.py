@@ -500,3 +500,15 @@ def test_half_precision_does_not_overflow() -> None:
     assert_half_precision_is_finite(CrossCorrelatedAttention)
     with pytest.raises(AssertionError):
         assert_half_precision_is_finite(DividedTooLate)
+
+
+@pytest.mark.parametrize("worn", ["f", "g", "h", "w", "alpha"])
+def test_an_attention_with_a_map_worn_down_is_silent(worn: str):
+    """A map without a weight above zero lets nothing through, whatever values ≥ 0 come in."""
+    torch.manual_seed(0)
+    attention = CrossCorrelatedAttention(56, 15)
+    maps = torch.rand(2, 56, 5, 3), torch.rand(2, 56, 5, 3)
+    assert not attention.silent and not torch.equal(attention(*maps), maps[0])
+    with torch.no_grad():
+        getattr(attention, worn).weight.abs_().neg_()
+    assert attention.silent and torch.equal(attention(*maps), maps[0])

@@ -662,7 +662,7 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
         (["--auth-file", str(tmp_path / "none")], "none"),
         (["--port", "0", "--checkpoint", str(tmp_path / "none")], "expected a checkpoint at"),
         (["--port", "0", "--checkpoint", str(damaged)], "damaged.safetensors"),
-        ([*good, "--dataset", "nonesuch"], "dataset must be one of"),
+        ([*good, "--dataset", "nonesuch"], "dataset must be auto or one of"),
         ([*good, "--dataset", "market1501"], "--data DIR"),
         ([*good, "--dataset", "market1501", "--data", str(tmp_path / "no")], "no such folder"),
     ]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from ccan.data import ReIDDataset, load_dataset
 from ccan.data.synthetic import WorldConfig, write_world
 from ccan.evaluation import evaluate_features, extract_features
 from ccan.experiments.recipes import demo
+from ccan.explain import record_attention, silent_slots, slot_names
 from ccan.model import CCAN, build_ccan
 from ccan.training import fit, load_model, resolve_checkpoint
 from tests.system.commands import ROOT
@@ -60,6 +62,16 @@ def test_the_model_card_says_what_was_measured() -> None:
     assert len(measured) >= 2
     for name, figures in measured.items():
         assert f"| {name} | {figures['mAP']:.1%} | {figures['rank1']:.1%} |" in card
+
+
+def test_the_model_card_names_the_attentions_that_add_nothing() -> None:
+    model, _ = load_model("demo")
+    card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    silent = silent_slots(model)
+    assert [slot for slot in slot_names(model.config) if f"`{slot}`" in card] == list(silent)
+    record = record_attention(model, torch.rand(1, 3, 128, 64))[0]
+    for slot, maps in record.slots.items():
+        assert (np.abs(maps.residual).max() == 0) == (slot in silent), slot
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from safetensors.torch import load_file
 from ccan.config import DataConfig, Recipe
 from ccan.data.records import ReIDDataset
 from ccan.errors import ConfigError, DatasetError, TrainingError
-from ccan.training import fit
+from ccan.model import CCAN
+from ccan.training import fit, loop
 from ccan.training.loop import fingerprint, hold_out
 from tests.training.people import tiny_dataset, tiny_recipe
 
@@ -314,3 +316,24 @@ def test_workers_do_not_change_the_weights(
     decoding = DataConfig(**{**recipe.data.to_dict(), "workers": 2, "keep_decoded": False})
     quiet_fit(dataclasses.replace(recipe, data=decoding), dataset, tmp_path / "run")
     assert_same_weights(whole_run, tmp_path / "run")
+
+
+def test_attention_that_adds_nothing_is_named_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, dataset, said = tiny_recipe(epochs=1), tiny_dataset(tmp_path), list[str]()
+    fit(recipe, dataset, tmp_path / "alive", progress=False, say=said.append)
+    assert not [words for words in said if "adds nothing" in words]
+    start = loop._initial_model
+
+    def worn_down(*arguments: Any, **settings: Any) -> CCAN:
+        model = start(*arguments, **settings)
+        with torch.no_grad():
+            attention = model.streams[1].cc2
+            assert attention is not None
+            attention.w.weight.fill_(-1)
+        return model
+
+    monkeypatch.setattr(loop, "_initial_model", worn_down)
+    fit(recipe, dataset, tmp_path / "worn", progress=False, say=said.append)
+    assert "attention that adds nothing any more: local_branch.streams.1.cc2;" in said[-1]
