@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file's name may be no text of the terminal's
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    usual, warnings.formatwarning = warnings.formatwarning, _plainly
     try:
         parse(sys.argv[1:] if arguments is None else arguments).run()
     except (CCANError, OSError) as error:
@@ -83,4 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ccan: interrupted (a training run goes on with --resume)", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
     return 0
+
+
+def _plainly(message: Warning | str, *_: object) -> str:
+    """A warning as people of a command line read it, without a place in our code."""
+    return f"ccan: {message}\n"

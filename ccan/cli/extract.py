@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from ccan.cli.output import STANDARD_OUTPUT, Outputs
 from ccan.data.records import JUNK, UNKNOWN_CAMERA, Sample
-from ccan.errors import ConfigError
+from ccan.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from ccan.data import ReIDDataset
@@ -131,6 +131,8 @@ class Extract:
         from ccan.data.loading import image_files
 
         source = Path(self.source)
+        if not source.exists():
+            raise DatasetError(f"{source}: there is no such folder or image; check the path")
         paths = image_files(source) if source.is_dir() else [source]
         print(f"{len(paths):,} plain images: nothing is known of identities and cameras")
         return [Sample(path, JUNK, UNKNOWN_CAMERA) for path in paths]

@@ -150,7 +150,8 @@ def _complain(samples: Sequence[Sample], rows: Sequence[int], strict: bool) -> N
     listed = f"images that cannot be read ({len(broken)}): {first}{more}"
     if strict:
         raise DatasetError(
-            f"{listed}; mend or remove them, or leave them out with on_broken='skip'"
+            f"{listed}; mend or remove them, or leave them out with on_broken='skip' (on a command line: "
+            "--broken-images skip)"
         )
     warnings.warn(f"left out {listed}", stacklevel=3)
 

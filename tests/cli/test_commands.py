@@ -1,5 +1,6 @@
 """The command line: settings arrive, dry runs print, errors are one clear line."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +97,16 @@ def test_errors_are_clear_and_without_a_traceback(
     assert code == 2
     assert text in " ".join((said.err + said.out).replace("│", " ").split())
     assert "Traceback" not in said.err
+
+
+def test_a_warning_is_a_sentence_and_names_no_line_of_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show(self: Train) -> None:
+        print(warnings.formatwarning("left out 3 images", UserWarning, "code.py", 7), end="")
+
+    monkeypatch.setattr(Train, "run", show)
+    usual = warnings.formatwarning
+    assert main(["train", "--data", "D", "--out", "R"]) == 0
+    assert capsys.readouterr().out == "ccan: left out 3 images\n"
+    assert warnings.formatwarning is usual

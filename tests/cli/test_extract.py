@@ -188,3 +188,9 @@ def test_what_cannot_be_is_said_before_anything_is_embedded(
     arguments = words.replace("f.", f"{tmp_path}/f.").split()
     assert main(["extract", str(market), *arguments]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_missing_source_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert extract(tmp_path / "nowhere", "--out", tmp_path / "f.npz") == 2
+    said = capsys.readouterr()
+    assert "nowhere: there is no such folder or image" in said.err and "plain" not in said.out
