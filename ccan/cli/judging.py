@@ -74,10 +74,11 @@ class Judging:
             rerank=ReRanking() if settings.rerank else None,
         )
         print(report.summary())
-        figures = report.to_dict() | self._steps(settings)
+        figures = report.to_dict(self.by) | self._steps(settings)
         if self.max_rank is not None:
             figures["cmc"] = report.cmc.tolist()
-        figures |= self._slices(report) | self._intervals(report)
+        self._print_slices(report)
+        figures |= self._intervals(report)
         figures |= self._verification(query, gallery, settings)
         if self.per_query is not None:
             with outputs.file(self.per_query, ".json") as path:
@@ -172,18 +173,12 @@ class Judging:
         print(report.summary())
         outputs.json(self.json, report.to_dict() | self._steps(settings))
 
-    def _slices(self, report: EvaluationReport) -> dict[str, Any]:
-        from ccan.evaluation import slice_report
-
-        found = {column: slice_report(report, column) for column in self.by}
-        for column, slices in found.items():
+    def _print_slices(self, report: EvaluationReport) -> None:
+        for column in self.by:
             print(f"\nby {column:<20}{'queries':>8}{'mAP':>8}{'mINP':>8}{'rank1':>8}")
-            for one in slices:
+            for one in report.slices(column):
                 shares = "".join(f"{100 * v:>8.2f}" for v in (one.mAP, one.mINP, one.rank1))
                 print(f"   {one.value:<20}{one.valid:>8}{shares}")
-        if not found:
-            return {}
-        return {"slices": {name: [one.to_dict() for one in all_] for name, all_ in found.items()}}
 
     def _intervals(self, report: EvaluationReport) -> dict[str, Any]:
         if not self.intervals:

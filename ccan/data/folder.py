@@ -148,7 +148,9 @@ def _find(root: Path) -> _Found:
     folders = {folder.name: folder for folder in subfolders(root)}
     if "train" in folders or {"query", "gallery"} <= folders.keys():
         bases = {split: folders.pop(split) for split in SPLIT_FOLDERS if split in folders}
-        found.skipped += [SkippedFile(path, "not a split") for path in folders.values()]
+        found.skipped += [
+            SkippedFile(path, "not a split: train, query or gallery") for path in folders.values()
+        ]
     else:
         bases = {"": root}
     for split, base in bases.items():

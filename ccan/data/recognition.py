@@ -122,7 +122,7 @@ def _market_kind(root: Path) -> Recognition:
 
     folders = (FOLDERS["train"], FOLDERS["query"])
     name = "market-style"
-    if any(map(_DUKE_NAME.fullmatch, train)):
+    if 2 * sum(bool(_DUKE_NAME.fullmatch(each)) for each in train) > len(train):
         occluded = is_copy(dukemtmc.OFFICIAL_OCCLUDED_COUNTS, folders, "occluded")
         name = "occluded-duke" if occluded else "dukemtmc"
     elif is_copy(msmt17.OFFICIAL_COUNTS, ("train and val", "query"), "msmt17"):

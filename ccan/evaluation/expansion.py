@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ccan.errors import ConfigError, ShapeError
+from ccan.errors import ConfigError
 from ccan.evaluation.feature_set import FeatureSet, unit_rows
-from ccan.evaluation.ranking import full_precision
+from ccan.evaluation.ranking import check_widths, full_precision
 
 BLOCK_BYTES = 64 * 2**20
 """Size of a block of similarities; a few arrays of that size exist at a time."""
@@ -42,11 +42,7 @@ def average_query_expansion(
     Raises: ConfigError for neighbours that are not 1 … G or a negative α; ShapeError if the widths differ.
     """
     _check(neighbours, len(gallery), alpha)
-    if query.features.shape[1] != gallery.features.shape[1]:
-        raise ShapeError(
-            "query and gallery features must have the same width D, got "
-            f"{query.features.shape[1]} and {gallery.features.shape[1]}; were they made by the same model?"
-        )
+    check_widths(query.features, gallery.features)
     images = unit_rows(gallery.features)
     return query.with_features(
         _expand(unit_rows(query.features.to(images)), images, neighbours, alpha, itself=False)

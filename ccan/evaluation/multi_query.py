@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccan.data.records import JUNK, UNKNOWN_CAMERA
-from ccan.errors import ConfigError, ProtocolError, ShapeError
+from ccan.errors import ConfigError, ProtocolError
 from ccan.evaluation.feature_set import FeatureSet, unit_rows
+from ccan.evaluation.ranking import check_widths
 
 Pooling = Literal["mean", "max"]
 
@@ -39,11 +40,7 @@ def pool_multi_query(query: FeatureSet, extra: FeatureSet, pooling: Pooling = "m
     """
     if pooling not in ("mean", "max"):
         raise ConfigError(f"pooling must be mean or max, got {pooling!r}")
-    if query.features.shape[1] != extra.features.shape[1]:
-        raise ShapeError(
-            "query and extra features must have the same width D, got "
-            f"{query.features.shape[1]} and {extra.features.shape[1]}; were they made by the same model?"
-        )
+    check_widths(query.features, extra.features, "extra")
     view_of_query, view_of_extra, views = _views(query, extra)
     shared = np.intersect1d(view_of_query[_known(query)], view_of_extra[_known(extra)])
     if not len(shared):

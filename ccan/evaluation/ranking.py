@@ -105,11 +105,11 @@ class DistanceTo:
         return squared if self.distance == "squared_euclidean" else squared.sqrt_()
 
 
-def check_widths(query: Tensor, gallery: Tensor) -> None:
-    """Raises: ShapeError if descriptors (Q, D) and (G, D) differ in D."""
+def check_widths(query: Tensor, gallery: Tensor, side: str = "gallery") -> None:
+    """Raises: ShapeError if descriptors (Q, D) and (G, D) differ in D; `side` is what the latter are called."""
     if query.shape[1] != gallery.shape[1]:
         raise ShapeError(
-            "query and gallery features must have the same width D, got "
+            f"query and {side} features must have the same width D, got "
             f"{query.shape[1]} and {gallery.shape[1]}; were they made by the same model?"
         )
 

@@ -52,7 +52,7 @@ class TestSplits:
 
     def test_what_is_left_out(self, root: Path):
         assert reasons(load_dataset("image-folder", root)) == {
-            "extra": "not a split",
+            "extra": "not a split: train, query or gallery",
             "notes.txt": "not in a person's folder",
             "Thumbs.db": "not an image",
             "readme.txt": "not an image",

@@ -284,3 +284,12 @@ def test_what_is_refused():
         report.tpr_at(1.5)
     with pytest.raises(ConfigError, match="points must be at least 2, got 1"):
         report.roc(1)
+
+
+def test_a_rate_just_below_a_share_admits_one_impostor_less() -> None:
+    """0.8333333333333333 is below 5/6, though its product with 6 is rounded to 5."""
+    query = FeatureSet([[0.0]], [1], [1])
+    gallery = FeatureSet([[0.5], *([float(d)] for d in range(1, 7))], [1, *[2] * 6], [2] * 7)
+    report = verify(query, gallery)
+    assert 4 <= report.threshold_for(0.8333333333333333) < 5
+    assert 5 <= report.threshold_for(5 / 6) < 6
