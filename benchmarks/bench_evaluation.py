@@ -31,6 +31,7 @@ from measuring import (
     write_result,
 )
 
+from ccan.device import choose_device
 from ccan.errors import ConfigError
 from ccan.evaluation import (
     EvaluationReport,
@@ -40,7 +41,6 @@ from ccan.evaluation import (
     pairwise_distance,
 )
 from ccan.evaluation.blocks import BLOCK_BYTES, rank_in_blocks
-from ccan.training import choose_device
 
 SIZES = {"market1501": MARKET, "msmt17": MSMT17}
 SMALL = {

@@ -14,7 +14,7 @@ import torch
 from networks import Setting, Way, measure
 from torch import Tensor
 
-from ccan.training.step import autocast
+from ccan.device import autocast
 
 
 def prepare_forward(setting: Setting, way: Way) -> Callable[[], Tensor]:

@@ -26,10 +26,10 @@ from measuring import (
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccan.config import Recipe
+from ccan.device import choose_device
 from ccan.errors import ConfigError
 from ccan.experiments.recipes import recipe
 from ccan.model import CCAN, build_ccan
-from ccan.training import choose_device
 
 IDENTITIES = 751
 """Training identities, the width of both FC2: those of Market-1501."""

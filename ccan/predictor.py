@@ -15,6 +15,7 @@ from ccan.config import ModelConfig
 from ccan.data.loading import image_files, open_image, to_rgb
 from ccan.data.records import UNKNOWN_CAMERA, Sample
 from ccan.data.transforms import prepare_image
+from ccan.device import choose_device
 from ccan.errors import ShapeError
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.features import describe, extract_features
@@ -22,7 +23,6 @@ from ccan.evaluation.ranking import Ranking, rank_gallery
 from ccan.explain.attention import AttentionRecord, record_attention
 from ccan.model.network import CCAN
 from ccan.training.checkpoint import CheckpointInfo, load_model
-from ccan.training.step import choose_device
 
 BATCH = 64
 """Images in a forward pass of `Predictor.embed`."""

@@ -36,6 +36,8 @@ class Judging:
     """Length of the CMC curve; with it the whole curve is in the JSON."""
     by: tuple[str, ...] = ()
     """Also average by these: camera, or any column of the images' metadata."""
+    camera_pairs: bool = False
+    """Also rank each gallery camera's images alone: mAP from every camera to every other."""
     intervals: bool = False
     """Also give 95 % bootstrap intervals, resampling identities."""
     verify: tuple[float, ...] = ()
@@ -65,19 +67,18 @@ class Judging:
             return
         from ccan.evaluation import ReRanking, evaluate_features
 
-        report = evaluate_features(
-            query,
-            gallery,
-            distance=settings.distance,
-            ap=settings.ap,
-            max_rank=self.max_rank,
-            rerank=ReRanking() if settings.rerank else None,
-        )
+        ranking: dict[str, Any] = {
+            "distance": settings.distance,
+            "ap": settings.ap,
+            "rerank": ReRanking() if settings.rerank else None,
+        }
+        report = evaluate_features(query, gallery, max_rank=self.max_rank, **ranking)
         print(report.summary())
         figures = report.to_dict(self.by) | self._steps(settings)
         if self.max_rank is not None:
             figures["cmc"] = report.cmc.tolist()
         self._print_slices(report)
+        figures |= self._camera_pairs(query, gallery, ranking)
         figures |= self._intervals(report)
         figures |= self._verification(query, gallery, settings)
         if self.per_query is not None:
@@ -103,6 +104,7 @@ class Judging:
             "--per-query": self.per_query is not None,
             "--rerank": settings.rerank,
             "--by": bool(self.by),
+            "--camera-pairs": self.camera_pairs,
             "--intervals": self.intervals,
             "--verify": bool(self.verify),
         }
@@ -135,7 +137,9 @@ class Judging:
         """The features after everything that happens before ranking."""
         from ccan.evaluation import augment_database, average_query_expansion, pool_multi_query
 
-        gallery = gallery.select(gallery.identities != JUNK)  # it is nobody's neighbour either
+        junk = gallery.identities == JUNK
+        if junk.any() and (self.augment_gallery or self.expand_query):
+            gallery = gallery.select(~junk)  # it is nobody's neighbour
         if extra is not None and self.protocol == "multi-query":
             query, gallery = pool_multi_query(query, extra, self.pooling), gallery.normalized()
         if self.augment_gallery:
@@ -179,6 +183,17 @@ class Judging:
             for one in report.slices(column):
                 shares = "".join(f"{100 * v:>8.2f}" for v in (one.mAP, one.mINP, one.rank1))
                 print(f"   {one.value:<20}{one.valid:>8}{shares}")
+
+    def _camera_pairs(
+        self, query: FeatureSet, gallery: FeatureSet, ranking: dict[str, Any]
+    ) -> dict[str, Any]:
+        if not self.camera_pairs:
+            return {}
+        from ccan.evaluation import camera_pairs
+
+        found = camera_pairs(query, gallery, **ranking)
+        print(f"\n{found.summary()}")
+        return {"camera_pairs": found.to_dict()}
 
     def _intervals(self, report: EvaluationReport) -> dict[str, Any]:
         if not self.intervals:

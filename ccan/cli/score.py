@@ -32,8 +32,8 @@ class Score:
 
     def run(self) -> None:
         """Judge, print a table, write the files."""
+        from ccan.device import choose_device
         from ccan.evaluation.files import load_features
-        from ccan.training import choose_device
 
         with self.judging.outputs() as outputs:
             device = choose_device(self.device)

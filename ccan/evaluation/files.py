@@ -136,6 +136,8 @@ def _read_npz(path: str | Path) -> dict[str, Any]:
                 try:
                     arrays[key] = saved[key]
                 except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
                     raise ProtocolError(
                         f"{path}: {key!r} must be an array of numbers or text, got one of Python objects, which "
                         "are never loaded; save it again with a plain dtype"

@@ -238,9 +238,8 @@ def _positions(
     own = np.where(draw.identities[place] == identities, draw.own[place], -1)  # (B,)
     drawn = draw.others >= 0
     columns = draw.others[drawn]  # (≤ I,)
-    wanted = values[np.arange(len(values)), own][
-        :, None
-    ]  # (B, 1); rows without a match are dropped below
+    # (B, 1); what stands in rows without a match is dropped below.
+    wanted = values[np.arange(len(values)), own][:, None]
     offered = values[:, columns]
     before = (offered < wanted) | ((offered == wanted) & (columns < own[:, None]))
     before &= draw.identities[drawn] != identities[:, None]

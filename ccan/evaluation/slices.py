@@ -126,6 +126,31 @@ class CameraPairs:
     mAP: NDArray[np.float64]
     rank1: NDArray[np.float64]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one list a row, null where there are no queries."""
+        shares = {"mAP": self.mAP, "rank1": self.rank1}
+        return {
+            "query_cameras": self.query_cameras.tolist(),
+            "gallery_cameras": self.gallery_cameras.tolist(),
+            "queries": self.queries.tolist(),
+            **{
+                name: [[None if v != v else v for v in row] for row in values.tolist()]
+                for name, values in shares.items()
+            },
+        }
+
+    def summary(self) -> str:
+        """A table of mAP for people, in per cent, with the queries behind each."""
+        head = "".join(f"{f'to {camera}':>15}" for camera in self.gallery_cameras)
+        lines = [f"mAP (queries){head}"]
+        for camera, shares, counts in zip(self.query_cameras, self.mAP, self.queries, strict=True):
+            cells = "".join(
+                f"{f'{100 * share:.2f} ({count})' if count else '–':>15}"
+                for share, count in zip(shares, counts, strict=True)
+            )
+            lines.append(f"{f'from {camera}':<13}{cells}")
+        return "\n".join(lines)
+
 
 def camera_pairs(query: FeatureSet, gallery: FeatureSet, **settings: Any) -> CameraPairs:
     """Rank every query against the images of one gallery camera at a time.

@@ -2,12 +2,11 @@
 
 from ccan.training.checkpoint import CheckpointInfo, load_model, resolve_checkpoint
 from ccan.training.loop import FitResult, fit
-from ccan.training.step import choose_device, training_step
+from ccan.training.step import training_step
 
 __all__ = [
     "CheckpointInfo",
     "FitResult",
-    "choose_device",
     "fit",
     "load_model",
     "resolve_checkpoint",

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ccan.config import Recipe
 from ccan.data.loading import TrainingBatch, TrainingImages, find_broken
 from ccan.data.records import ReIDDataset, Sample
+from ccan.device import choose_device
 from ccan.errors import ConfigError, DatasetError, TrainingError
 from ccan.evaluation.features import extract_features
 from ccan.evaluation.protocol import evaluate_features
@@ -37,7 +38,7 @@ from ccan.training.checkpoint import (
     save_checkpoint,
 )
 from ccan.training.journal import RunFolder, describe_environment
-from ccan.training.step import build_optimizer, choose_device, learning_rate_at, training_step
+from ccan.training.step import build_optimizer, learning_rate_at, training_step
 
 Say = Callable[[str], None]
 

@@ -15,6 +15,7 @@ from ccan.data import load_dataset
 from ccan.evaluation import (
     FeatureSet,
     average_query_expansion,
+    camera_pairs,
     evaluate_features,
     extract_features,
     pool_multi_query,
@@ -22,7 +23,9 @@ from ccan.evaluation import (
 )
 from ccan.evaluation.files import load_features, save_features
 from ccan.predictor import Predictor
+from ccan.training import fit
 from tests.small import write_checkpoint
+from tests.training.people import tiny_dataset, tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,31 @@ def test_flips_and_the_whole_curve(
     assert found["mINP"] == pytest.approx(report.mINP)
     assert found["cmc"] == pytest.approx(report.cmc.tolist()) and len(found["cmc"]) == 7
     assert found["features"] == {"flip": True}
+
+
+def test_camera_pairs(market: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = figures(market, checkpoint, capsys, "--camera-pairs")["camera_pairs"]
+    query, gallery, _ = embedded(market, checkpoint)
+    pairs = camera_pairs(query, gallery)
+    assert found == pairs.to_dict()
+    assert found["query_cameras"] == found["gallery_cameras"] == [1, 2, 3]
+    assert found["queries"] == [[0, 6, 6], [6, 0, 6], [6, 6, 0]]
+    assert found["mAP"][0][0] is None and found["mAP"][0][1] == pytest.approx(pairs.mAP[0, 1])
+    table = pairs.summary().splitlines()
+    assert table[0].split()[2:] == ["to", "1", "to", "2", "to", "3"] and "–" in table[1]
+    assert f"{100 * pairs.mAP[2, 0]:.2f} (6)" in table[3]
+
+
+def test_trained_on_one_dataset_and_evaluated_on_another(
+    market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_recipe(epochs=1)
+    run = tmp_path / "run"
+    fit(recipe, tiny_dataset(tmp_path), run, progress=False, say=lambda _: None)
+    found = figures(market, str(run), capsys)
+    query, gallery, _ = embedded(market, str(run))
+    assert found["mAP"] == pytest.approx(evaluate_features(query, gallery).mAP)
+    assert found["valid_queries"] == 18
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,6 @@ def test_worst_problems_come_first(root: Path):
 
 def test_query_and_gallery_may_be_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """CUHK03's classic protocol."""
-    pytest.importorskip("h5py")
     monkeypatch.setenv("CCAN_CACHE", str(tmp_path / "cache"))
     root = cuhk03_raw(tmp_path / "data")
     dataset = load_dataset("cuhk03", root, protocol="classic", split=1, progress=False)

@@ -26,9 +26,6 @@ from tests.data.layouts import (
     sizes,
 )
 
-pytest.importorskip("h5py")
-pytest.importorskip("scipy")
-
 BOXES = [("detected", "detected"), ("labelled", "labeled")]
 
 

@@ -22,9 +22,6 @@ from tests.data.layouts import (
     cuhk_names,
 )
 
-pytest.importorskip("h5py")
-pytest.importorskip("scipy")
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -284,3 +284,13 @@ def test_a_bare_array_under_the_name_of_an_archive_is_refused(tmp_path: Path) ->
         np.save(file, np.zeros((3, 2)))
     with pytest.raises(ProtocolError, match=r"expected a \.npz archive"):
         load_features(tmp_path / "f.npz")
+
+
+def test_a_damaged_array_is_not_called_one_of_python_objects(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "f.npz")
+    whole = path.read_bytes()
+    place = whole.index(b"'descr'")
+    path.write_bytes(whole[:place] + b"'des\xffr'" + whole[place + 7 :])
+    with pytest.raises(ProtocolError, match="cannot be read") as refused:
+        load_features(path)
+    assert "Python objects" not in str(refused.value)

@@ -4,13 +4,10 @@ import pytest
 import torch
 
 from ccan.config import LossConfig, ModelConfig, OptimConfig
-from ccan.errors import ConfigError
 from ccan.losses import CCANLoss
 from ccan.model import build_ccan
 from ccan.training.step import (
-    autocast,
     build_optimizer,
-    choose_device,
     learning_rate_at,
     training_step,
 )
@@ -72,20 +69,6 @@ def test_a_loss_that_is_not_finite_changes_no_weight() -> None:
     assert not torch.isfinite(report.loss)
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]), name
-
-
-def test_precision_is_a_choice_of_the_device() -> None:
-    cpu = torch.device("cpu")
-    with autocast(cpu, "auto"):
-        assert not torch.is_autocast_enabled("cpu")
-    with autocast(cpu, "bfloat16"):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-    assert choose_device("cpu") == cpu
-    for absent in ("cuda:99", "nonsense"):
-        with pytest.raises(ConfigError, match=f"auto or one of cpu.*{absent}"):
-            choose_device(absent)
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        assert choose_device("auto") == cpu
 
 
 def test_the_network_learns_eight_people_by_heart() -> None:
