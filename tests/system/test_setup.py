@@ -28,7 +28,7 @@ LOCK_LINES = [
     if line and not line.startswith("#")
 ]
 LOCK = [Requirement(line) for line in LOCK_LINES]
-CORE = {"torch", "torchvision", "numpy", "pillow", "safetensors", "tqdm", "tyro"}
+CORE = {"torch", "torchvision", "numpy", "pillow", "safetensors", "tqdm", "tyro", "accelerate"}
 LINUX_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")
 MACHINES = {
     "linux": {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64"},
