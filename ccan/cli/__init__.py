@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import tyro
 
+from ccan.cli.ablate import Ablate
 from ccan.cli.check import Check
 from ccan.cli.evaluate import Evaluate
 from ccan.cli.extract import Extract
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
     "synth": Synth,
     "check": Check,
     "train": Train,
+    "ablate": Ablate,
     "evaluate": Evaluate,
     "extract": Extract,
     "score": Score,
@@ -53,10 +55,12 @@ def parse(arguments: Sequence[str]) -> Command:
     name, rest = arguments[0], list(arguments[1:])
     kind: Any = COMMANDS[name]
     default: Any = dataclasses.MISSING
-    if kind is Train:
+    if kind in (Train, Ablate):
         # The recipe decides the defaults of all other options, so it is read first.
         chosen = recipe(_option(rest, "recipe", "paper"), _option(rest, "dataset", "market1501"))
-        default = Train(data=tyro.MISSING, out=tyro.MISSING, recipe=chosen.name, settings=chosen)
+        needed: dict[str, Any] = {"data": tyro.MISSING, "out": tyro.MISSING}
+        needed |= {"name": tyro.MISSING} if kind is Ablate else {}
+        default = kind(**needed, recipe=chosen.name, settings=chosen)
     options = {} if default is dataclasses.MISSING else {"default": default}
     return tyro.cli(kind, args=rest, prog=f"{prog} {name}", **options)
 
