@@ -15,6 +15,7 @@ from ccan.cli.ablate import Ablate
 from ccan.cli.check import Check
 from ccan.cli.evaluate import Evaluate
 from ccan.cli.extract import Extract
+from ccan.cli.report import Report
 from ccan.cli.score import Score
 from ccan.cli.synth import Synth
 from ccan.cli.train import Train
@@ -35,6 +36,7 @@ COMMANDS: dict[str, type[Command]] = {
     "check": Check,
     "train": Train,
     "ablate": Ablate,
+    "report": Report,
     "evaluate": Evaluate,
     "extract": Extract,
     "score": Score,

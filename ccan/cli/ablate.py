@@ -56,6 +56,8 @@ class Ablate:
 
     def run(self) -> None:
         """Run the cells that are not done yet, or the one that was asked for."""
+        from ccan.experiments.sweep import begin_sweep
+
         folder_only(self.out, "a sweep")
         base = self.settings
         if self.epochs is not None:
@@ -65,6 +67,8 @@ class Ablate:
         if self.jobs < 1:
             raise ConfigError(f"--jobs must be at least 1, got {self.jobs}")
         cells = cells_of(self.name, base, self.seeds)
+        if not self.list:
+            begin_sweep(self.out, base, self.dataset)
         if self.cell is not None:
             self._run_one(self._asked(base))
         elif self.list:

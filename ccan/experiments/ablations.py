@@ -76,6 +76,11 @@ def with_loss(**settings: Any) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, loss=replace(recipe.loss, **settings))
 
 
+def anywhere(recipe: Recipe) -> Recipe:
+    """The recipe without the setting that may differ from cell to cell: the device."""
+    return replace(recipe, train=replace(recipe.train, device="auto"))
+
+
 def unchanged(recipe: Recipe) -> Recipe:
     """The recipe itself."""
     return recipe

@@ -20,7 +20,7 @@ from ccan.data.records import ReIDDataset
 from ccan.device import choose_device
 from ccan.errors import CCANError, ConfigError
 from ccan.evaluation import EvaluationReport, evaluate_features, extract_features
-from ccan.experiments.ablations import Cell
+from ccan.experiments.ablations import Cell, anywhere
 from ccan.files import write_json
 from ccan.model.network import build_ccan
 from ccan.training.checkpoint import LAST, MODEL, load_model
@@ -86,7 +86,7 @@ def run_cell(
             "format": FORMAT,
             "cell": cell.name,
             "seed": cell.recipe.train.seed,
-            "recipe": cell.recipe.to_dict(),
+            "recipe": anywhere(cell.recipe).to_dict(),
             "dataset": dataset.name,
             "train": fingerprint(dataset.train),
             "test": fingerprint([*dataset.query, *dataset.gallery]),
@@ -141,7 +141,7 @@ def _judge(
 
 def _check_same(found: Mapping[str, Any], cell: Cell, dataset: ReIDDataset, path: Path) -> None:
     try:
-        same_recipe = Recipe.from_dict(found["recipe"]) == cell.recipe
+        same_recipe = anywhere(Recipe.from_dict(found["recipe"])) == anywhere(cell.recipe)
     except (CCANError, KeyError):
         same_recipe = False
     same_data = found.get("train") == fingerprint(dataset.train)
