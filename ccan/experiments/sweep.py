@@ -40,8 +40,11 @@ class Sweep:
     folders: dict[tuple[str, int], Path]
 
     def seeds_of(self, variant: Variant) -> list[int]:
-        """The seeds with which a row is finished."""
-        name = self.cell_name(variant)
+        """The seeds with which a row is finished; none where the recipe's sizes do not allow the row."""
+        try:
+            name = self.cell_name(variant)
+        except ConfigError:
+            return []
         return sorted(seed for cell, seed in self.results if cell == name)
 
     def cell_name(self, variant: Variant) -> str:
