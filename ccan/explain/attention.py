@@ -186,14 +186,29 @@ class AttentionRecord:
 
 
 @dataclass
-class _Tapped:
-    """Batched values of one slot, filled while the forward runs."""
+class SlotTensors:
+    """Batched values of one slot, filled while the forward runs; in the network's dtype, detached."""
 
     values: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def correlation(self) -> Tensor:
+        """A′, (B, MN, MN)."""
+        return self.values["correlation"]
+
+    @property
+    def attention(self) -> Tensor:
+        """A, (B, MN, MN)."""
+        return self.values["attention"]
+
+    @property
+    def residual(self) -> Tensor:
+        """φ(y W_w), (B, MN, C)."""
+        return self.values["residual"]
+
 
 @contextmanager
-def tapped(model: CCAN) -> Iterator[dict[str, _Tapped]]:
+def tapped(model: CCAN) -> Iterator[dict[str, SlotTensors]]:
     """Listen to every attention slot of a model while it runs; always cleans up; one listener at a time.
 
     Only forwards of the listening thread are heard, so that others may use the model meanwhile.
@@ -201,7 +216,7 @@ def tapped(model: CCAN) -> Iterator[dict[str, _Tapped]]:
     Yields a dict slot name → values ``correlation``, ``attention`` (B, MN, MN) and ``residual`` (B, MN, C), filled by
     the next forward.
     """
-    found: dict[str, _Tapped] = {}
+    found: dict[str, SlotTensors] = {}
     handles: list[Any] = []
     listener = threading.get_ident()
 
@@ -215,7 +230,7 @@ def tapped(model: CCAN) -> Iterator[dict[str, _Tapped]]:
     with _TAPS_LOCK:
         try:
             for slot, attention in attention_slots(model).items():
-                found[slot] = _Tapped()
+                found[slot] = SlotTensors()
                 for name in ("correlation", "attention", "residual"):
                     listen(slot, name, getattr(attention.taps, name))
             yield found
@@ -251,7 +266,7 @@ def record_attention(model: CCAN, images: Tensor) -> list[AttentionRecord]:
 
 
 def _record(
-    config: ModelConfig, output: CCANOutput, found: dict[str, _Tapped], index: int
+    config: ModelConfig, output: CCANOutput, found: dict[str, SlotTensors], index: int
 ) -> AttentionRecord:
     """One image of a batch; its arrays are its own, so that the batch can be forgotten."""
     slots = {}
