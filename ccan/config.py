@@ -20,6 +20,9 @@ from ccan.errors import ConfigError
 STRIDE_I1, STRIDE_I2, STRIDE_I3 = 8, 16, 32
 """Pixels of the input for one cell of Z1, Z2 and the last map."""
 
+GOOGLENET, TIMM = "googlenet", "timm:"
+"""The paper's backbone by name, and what stands before a name of timm's."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -80,7 +83,8 @@ def _read(where: str, hint: Any, value: Any) -> Any:
         return _read(where, hint, value)
     if origin is Literal:
         choices = ", ".join(map(repr, arguments))
-        _require(value in arguments, f"{where} must be one of {choices}, got {value!r}")
+        right = any(value == one and type(value) is type(one) for one in arguments)
+        _require(right, f"{where} must be one of {choices}, got {value!r}")
         return value
     if origin is tuple:
         parts = typing.cast(Sequence[Any], value)
@@ -128,6 +132,13 @@ class ModelConfig(_Group):
     """Start of the attention maps (Decision D6)."""
     input_affine: Literal["none", "googlenet"] = "none"
     """Re-scaling inside the model that torchvision's ImageNet weights expect (Decision D2)."""
+    backbone: str = GOOGLENET
+    """`googlenet` (paper), or `timm:NAME`: a network of timm whose features at strides 8, 16 and 32 end I1, I2, I3."""
+    last_stride: Literal[1, 2] = 2
+    """Stride of I3 (paper: 2). 1 keeps its map at the size of Z2, for finer detail (Sun et al. 2018)."""
+    neck: Literal["none", "batch_norm"] = "none"
+    """`batch_norm` between FC1 and FC2: triplets see the embedding before it, identity scores (by an FC2 without bias)
+    and the descriptor what comes after it (BN-neck, Luo et al. 2019; paper: none, Decision D7)."""
 
     def __post_init__(self) -> None:
         _positive(self, "embedding_dim", "parts", "image_height", "image_width")
@@ -158,6 +169,17 @@ class ModelConfig(_Group):
             "attention='non_local' works on Q alone (Decision D18): cca_target must stay 'part' and "
             f"attention_values 'target', got {self.cca_target!r} and {self.attention_values!r}",
         )
+        name = self.backbone.removeprefix(TIMM)
+        _require(
+            self.backbone == GOOGLENET or (name != self.backbone and bool(name)),
+            f"backbone must be {GOOGLENET!r} or '{TIMM}NAME' with a name of timm's, for example "
+            f"'{TIMM}resnet50', got {self.backbone!r}",
+        )
+        _require(
+            self.backbone == GOOGLENET or self.width_multiplier == 1,
+            f"width_multiplier scales GoogLeNet alone; with backbone={self.backbone!r} it must be 1, got "
+            f"{self.width_multiplier}; choose a narrower network of timm's instead",
+        )
         rows = self.image_height // STRIDE_I2
         _require(
             not self.local_branch or self.parts <= rows,
@@ -183,7 +205,7 @@ class ModelConfig(_Group):
 
 @dataclass(frozen=True)
 class LossConfig(_Group):
-    """L = CE_G + Tri_G + CE_L + Tri_L (Eq. 4–5)."""
+    """L = CE_G + Tri_G + CE_L + Tri_L (Eq. 4–5); other triplet losses and attention diversity on demand."""
 
     label_smoothing: float = 0.1
     """ε of the smoothed identity loss (paper: 0.1)."""
@@ -193,13 +215,36 @@ class LossConfig(_Group):
     """r, semi-hard negatives mined for each anchor–positive pair (paper: 10)."""
     normalize: bool = True
     """Whether the triplet loss sees L2-normalised embeddings (Decision D8)."""
+    triplet: Literal["semi_hard", "soft_margin", "circle"] = "semi_hard"
+    """Tri: Eq. 5 on semi-hard negatives (paper), batch-hard with a soft margin (Hermans et al. 2017; that paper leaves
+    embeddings raw: normalize=False), or circle loss (Sun et al. 2020). margin and negatives belong to the first."""
+    circle_margin: float = 0.25
+    """m of the circle loss, in cosine similarity (Sun et al. 2020, re-identification: 0.25)."""
+    circle_scale: float = 128.0
+    """γ of the circle loss (Sun et al. 2020, re-identification: 128)."""
+    attention_diversity: float = 0.0
+    """Weight of the attention-diversity loss (the paper's future work; what ours is stands in `ccan.losses.diversity`)
+    over the part streams; 0 = off. Without CC2 there are no such maps, and the term is zero."""
 
     def __post_init__(self) -> None:
         _require(
             0.0 <= self.label_smoothing < 1.0,
             f"label_smoothing must lie in [0, 1), got {self.label_smoothing!r}",
         )
-        _positive(self, "margin", "negatives")
+        _positive(self, "margin", "negatives", "circle_scale")
+        _require(
+            0.0 < self.circle_margin < 1.0,
+            f"circle_margin must lie in (0, 1), a cosine, got {self.circle_margin!r}",
+        )
+        _require(
+            0.0 <= self.attention_diversity < math.inf,
+            f"attention_diversity must be a finite weight ≥ 0, got {self.attention_diversity!r}",
+        )
+        _require(
+            self.triplet != "circle" or self.normalize,
+            "triplet='circle' compares cosines, which are those of normalised embeddings; "
+            "leave normalize=True",
+        )
 
 
 @dataclass(frozen=True)

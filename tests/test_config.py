@@ -35,9 +35,13 @@ def test_defaults_are_the_paper_s() -> None:
             embedding_dim=1024, parts=4, image_height=256, image_width=128, width_multiplier=1.0,
             reduction=8, global_branch=True, local_branch=True, ssa=True, cca=True,
             attention="cross_correlated", cca_target="part", attention_values="target",
-            attention_init="symmetric", input_affine="none",
+            attention_init="symmetric", input_affine="none", backbone="googlenet", last_stride=2,
+            neck="none",
         ),
-        "loss": dict(label_smoothing=0.1, margin=1.0, negatives=10, normalize=True),
+        "loss": dict(
+            label_smoothing=0.1, margin=1.0, negatives=10, normalize=True, triplet="semi_hard",
+            attention_diversity=0.0,
+        ),
         "data": dict(
             identities_per_batch=16, images_per_identity=4, crop_margin=1.125,
             flip_probability=0.5, erasing_probability=0.5, erasing_area=[0.02, 0.4],
@@ -81,7 +85,8 @@ def other_value(value: Any, name: str) -> Any:
         "initial_weights": "none", "imagenet_file": "weights/file.pth", "device": "cuda:1",
         "precision": "bfloat16", "distance": "cosine", "ap": "trapezoid", "name": "mine",
         "image_height": 192, "image_width": 96, "label_smoothing": 0.25,
-        "flip_probability": 0.25, "erasing_probability": 1.0,
+        "flip_probability": 0.25, "erasing_probability": 1.0, "backbone": "timm:resnet18",
+        "last_stride": 1, "neck": "batch_norm", "triplet": "soft_margin", "circle_margin": 0.4,
     }  # fmt: skip
     if name in special:
         return special[name]
@@ -140,6 +145,8 @@ def test_settings_cannot_be_changed_in_place() -> None:
             '{"model": {"attention": "nonlocal"}}',
             r"attention must be one of 'cross_correlated', 'non_local', got 'nonlocal'",
         ),
+        ('{"model": {"last_stride": true}}', r"last_stride must be one of 1, 2, got True"),
+        ('{"model": {"last_stride": 3}}', r"last_stride must be one of 1, 2, got 3"),
         ('{"optim": {"betas": [0.9]}}', r"OptimConfig\.betas must be a list of 2 values"),
         ('{"optim": {"betas": [0.9, "x"]}}', r"OptimConfig\.betas must be float, got 'x'"),
         ('{"train": {"imagenet_file": 3}}', r"TrainConfig\.imagenet_file must be str, got 3"),
@@ -185,6 +192,31 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (LossConfig, dict(label_smoothing=1.0), r"label_smoothing must lie in \[0, 1\), got 1\.0"),
     (LossConfig, dict(margin=0.0), "margin must be a finite number > 0"),
     (LossConfig, dict(negatives=0), "negatives must be a finite number > 0"),
+    (
+        ModelConfig,
+        dict(backbone="resnet50"),
+        "backbone must be 'googlenet' or 'timm:NAME' .* got 'resnet50'",
+    ),
+    (
+        ModelConfig,
+        dict(backbone="timm:"),
+        "backbone must be 'googlenet' or 'timm:NAME' .* got 'timm:'",
+    ),
+    (
+        ModelConfig,
+        dict(backbone="timm:resnet18", width_multiplier=0.5),
+        "width_multiplier scales GoogLeNet alone; .* got 0.5",
+    ),
+    (LossConfig, dict(circle_margin=1.0), r"circle_margin must lie in \(0, 1\), a cosine, got 1.0"),
+    (LossConfig, dict(circle_margin=0.0), r"circle_margin must lie in \(0, 1\), a cosine, got 0.0"),
+    (LossConfig, dict(circle_scale=0.0), "circle_scale must be a finite number > 0, got 0.0"),
+    (LossConfig, dict(attention_diversity=-0.1), "attention_diversity must be .* got -0.1"),
+    (
+        LossConfig,
+        dict(attention_diversity=float("inf")),
+        "attention_diversity must be a finite weight ≥ 0, got inf",
+    ),
+    (LossConfig, dict(triplet="circle", normalize=False), "'circle' compares cosines"),
     (DataConfig, dict(images_per_identity=1), "images_per_identity must be at least 2"),
     (DataConfig, dict(identities_per_batch=0), "identities_per_batch must be"),
     (DataConfig, dict(crop_margin=0.9), "crop_margin must be .*, got 0.9"),

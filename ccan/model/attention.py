@@ -71,7 +71,7 @@ class NonLocalAttention(nn.Module):
 
     @property
     def silent(self) -> bool:
-        """Whether it adds nothing to any map of values ≥ 0, which is what a backbone with ReLU gives.
+        """Whether it adds nothing to any map of values ≥ 0, which is what GoogLeNet gives (not every net of timm's).
 
         So it is where one of its maps has no weight above zero. Training can wear an attention down to that: ReLU lets
         no gradient through at zero, and coupled weight decay (Decision D11) goes on shrinking what gets none.
@@ -92,10 +92,14 @@ class NonLocalAttention(nn.Module):
 
     def forward(self, target: Tensor, source: Tensor | None = None) -> Tensor:
         """See the class."""
+        return self.with_map(target, source)[0]
+
+    def with_map(self, target: Tensor, source: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and the map A that it was gathered by (B, MN, MN)."""
         self._check(target)
         q = to_positions(target)
-        correlation = self.taps.correlation(self.correlate(q, q))
-        return self.gather(self.taps.attention(correlation), q, target)
+        attention = self.taps.attention(self.taps.correlation(self.correlate(q, q)))
+        return self.gather(attention, q, target), attention
 
     def _check(self, target: Tensor) -> None:
         if target.dim() != 4 or target.shape[1] != self.channels:
@@ -148,16 +152,13 @@ class CrossCorrelatedAttention(NonLocalAttention):
         both = torch.cat([correlation, correlation.transpose(1, 2)], dim=2)  # B MN 2MN
         return functional.relu(self.alpha(both))
 
-    def forward(self, target: Tensor, source: Tensor | None = None) -> Tensor:
-        """See the class."""
+    def with_map(self, target: Tensor, source: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `NonLocalAttention.with_map`."""
         if source is None:
             raise ShapeError(
                 "cross-correlated attention takes two maps (target, source), got one; "
                 "use SymmetricSelfAttention to correlate a map with itself"
             )
-        return self._attend_between(target, source)
-
-    def _attend_between(self, target: Tensor, source: Tensor) -> Tensor:
         self._check(target)
         if target.shape != source.shape:
             raise ShapeError(
@@ -172,7 +173,8 @@ class CrossCorrelatedAttention(NonLocalAttention):
         q, q_source = to_positions(target), to_positions(source)  # B MN C
         correlation = self.taps.correlation(self.correlate(q, q_source))
         attention = self.taps.attention(self.attend(correlation))
-        return self.gather(attention, q if self.values == "target" else q_source, target)
+        gathered = self.gather(attention, q if self.values == "target" else q_source, target)
+        return gathered, attention
 
 
 class SymmetricSelfAttention(CrossCorrelatedAttention):
@@ -181,10 +183,10 @@ class SymmetricSelfAttention(CrossCorrelatedAttention):
     Shapes: target (B, C, M, N) → (B, C, M, N).
     """
 
-    def forward(self, target: Tensor, source: Tensor | None = None) -> Tensor:
-        """See the class; the only map that is accepted as ``source`` is the target itself."""
+    def with_map(self, target: Tensor, source: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `NonLocalAttention.with_map`; the only ``source`` that is accepted is the target itself."""
         if source is not None and source is not target:
             raise ShapeError(
                 "symmetric self-attention takes one map, got two; use CrossCorrelatedAttention"
             )
-        return self._attend_between(target, target)
+        return super().with_map(target, target)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -52,11 +53,17 @@ def stage_channels(stage: StageName, width_multiplier: float = 1.0) -> int:
     return sum(scaled(widths[branch], width_multiplier) for branch in (0, 2, 4, 5))
 
 
-def build_stage(stage: StageName, width_multiplier: float = 1.0) -> nn.Sequential:
+def build_stage(
+    stage: StageName, width_multiplier: float = 1.0, last_stride: Literal[1, 2] = 2
+) -> nn.Sequential:
     """One stage of the backbone with fresh weights.
 
+    Args:
+        last_stride: 1 leaves out the pooling that I3 begins with, which has no weights, so that its map keeps the size
+            of Z2 (Sun et al. 2018).
+
     Shapes at full width for a 256×128 image: I1 (B, 3, 256, 128) → (B, 480, 32, 16); I2 → (B, 832, 16, 8);
-    I3 → (B, 1024, 8, 4).
+    I3 → (B, 1024, 8, 4), or (B, 1024, 16, 8) with last_stride 1.
     """
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     if stage == "I1":
@@ -71,7 +78,8 @@ def build_stage(stage: StageName, width_multiplier: float = 1.0) -> nn.Sequentia
         blocks["maxpool3"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         channels = stage_channels("I1", width_multiplier)
     else:
-        blocks["maxpool4"] = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        halve = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        blocks["maxpool4"] = halve if last_stride == 2 else nn.Identity()
         channels = stage_channels("I2", width_multiplier)
     for name in STAGE_BLOCKS[stage]:
         one, three_in, three, five_in, five, pool = (
@@ -80,6 +88,39 @@ def build_stage(stage: StageName, width_multiplier: float = 1.0) -> nn.Sequentia
         blocks[name] = Inception(channels, one, three_in, three, five_in, five, pool)
         channels = one + three + five + pool
     return nn.Sequential(blocks)
+
+
+class Backbone(Protocol):
+    """What `build_ccan` asks of a backbone: stages at strides 8, 16 and 32 (16 with last_stride 1)."""
+
+    def channels(self, stage: StageName) -> int:
+        """Channels that a stage puts out."""
+        ...
+
+    def build(self, *stages: StageName) -> list[nn.Sequential]:
+        """These stages with fresh weights of their own."""
+        ...
+
+
+@dataclass(frozen=True)
+class GoogLeNetBackbone:
+    """The paper's backbone (Decision D2).
+
+    Attributes:
+        width_multiplier: w.
+        last_stride: of I3.
+    """
+
+    width_multiplier: float = 1.0
+    last_stride: Literal[1, 2] = 2
+
+    def channels(self, stage: StageName) -> int:
+        """See `Backbone`."""
+        return stage_channels(stage, self.width_multiplier)
+
+    def build(self, *stages: StageName) -> list[nn.Sequential]:
+        """See `Backbone`."""
+        return [build_stage(stage, self.width_multiplier, self.last_stride) for stage in stages]
 
 
 class GoogLeNetInput(nn.Module):

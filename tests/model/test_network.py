@@ -479,8 +479,8 @@ class PartsBeforeAttention(CCAN):
     def forward(self, images: Tensor) -> CCANOutput:
         assert self.ss1 is not None and self.global_branch and self.local_branch
         raw = self.i1(images)
-        z2, f_g, logits_g = self.global_branch(self.ss1(raw))
-        f_l, logits_l = self.local_branch(raw, z2)
+        z2, (f_g, _, logits_g) = self.global_branch(self.ss1(raw))
+        (f_l, _, logits_l), _ = self.local_branch(raw, z2)
         return CCANOutput(f_g, f_l, logits_g, logits_l, join_descriptor(f_g, f_l))
 
 
