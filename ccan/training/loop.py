@@ -26,8 +26,8 @@ from ccan.evaluation.features import extract_features
 from ccan.evaluation.protocol import evaluate_features
 from ccan.losses import CCANLoss
 from ccan.model.attention import NonLocalAttention
-from ccan.model.backbone import imagenet_state, load_imagenet
 from ccan.model.network import CCAN, build_ccan
+from ccan.model.pretrained import expecting_imagenet_weights, load_pretrained
 from ccan.training.checkpoint import (
     BEST,
     LAST,
@@ -131,7 +131,7 @@ def fit(
             f"{out} already holds a run; pass --resume to go on, or choose another --out"
         )
     if recipe.train.initial_weights == "imagenet":
-        recipe = replace(recipe, model=replace(recipe.model, input_affine="googlenet"))
+        recipe = replace(recipe, model=expecting_imagenet_weights(recipe.model))
     device = choose_device(recipe.train.device)
     if not dataset.train:
         raise DatasetError(
@@ -297,7 +297,8 @@ def _initial_model(recipe: Recipe, num_identities: int, fresh: bool) -> CCAN:
         torch.manual_seed(recipe.train.seed)
         model = build_ccan(recipe.model, num_identities)
     if fresh and recipe.train.initial_weights == "imagenet":
-        load_imagenet(model.backbone_stages(), imagenet_state(recipe.train.imagenet_file))
+        load_pretrained(model, recipe.train.imagenet_file)
+    model.gives_part_attention = recipe.loss.attention_diversity > 0
     return model
 
 
