@@ -64,7 +64,7 @@ class TimmBackbone:
         except Exception as error:  # of timm, of its hub, of the file
             where = f"{file}" if file is not None else "Hugging Face's cache or by download"
             raise CheckpointError(
-                f"expected ImageNet weights of {TIMM}{self.name} at {where}, got: {error}. Without a network, "
+                f"expected ImageNet weights of {TIMM}{self.name} at {where}, got: {_said(error)}. Without a network, "
                 "fetch that model's model.safetensors elsewhere and pass --train.imagenet-file FILE; "
                 "--train.initial-weights none starts from random weights"
             ) from error
@@ -151,7 +151,7 @@ class TimmBackbone:
             height, width = images.shape[2:]
             raise ConfigError(
                 f"timm's {self.name} cannot be cut into three stages for images of {height}×{width} with "
-                f"last_stride={self.last_stride}: {str(error) or type(error).__name__}; try {TIMM}resnet50"
+                f"last_stride={self.last_stride}: {_said(error)}; try {TIMM}resnet50"
             ) from error
         ends = self._ends(network.feature_info.reduction())
         strides = (STRIDE_I1, STRIDE_I2, STRIDE_I3 if self.last_stride == 2 else STRIDE_I2)
@@ -180,6 +180,11 @@ def _chain(network: Any) -> list[tuple[str, nn.Module]]:
         inner = child.named_children() if name in within else ()
         chain += [(f"{name}_{number}", one) for number, one in inner] or [(name, child)]
     return chain
+
+
+def _said(error: Exception) -> str:
+    """An error's text, or its kind where it says nothing."""
+    return str(error) or type(error).__name__
 
 
 def _timm() -> Any:
