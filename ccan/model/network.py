@@ -81,7 +81,10 @@ class EmbeddingHead(nn.Module):
     ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, embedding_dim)
-        self.neck = nn.Identity() if neck == "none" else nn.BatchNorm1d(embedding_dim, bias=False)
+        self.neck = nn.Identity()
+        if neck == "batch_norm":
+            self.neck = nn.BatchNorm1d(embedding_dim)
+            self.neck.register_parameter("bias", None)
         self.fc2 = nn.Linear(embedding_dim, num_identities, bias=neck == "none")
 
     def forward(self, pooled: Tensor) -> HeadOutput:

@@ -64,10 +64,11 @@ def seasoned(config: ModelConfig, seed: int = 0) -> CCAN:
     model = build_ccan(config, IDENTITIES).double()
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
                 module.momentum = None
                 nn.init.uniform_(module.weight, 0.8, 1.2)
-                nn.init.uniform_(module.bias, -0.1, 0.4)
+                if module.bias is not None:
+                    nn.init.uniform_(module.bias, -0.1, 0.4)
             if isinstance(module, NonLocalAttention):
                 for weight in module.parameters():
                     nn.init.normal_(weight, std=0.6 / weight.shape[1] ** 0.5)
@@ -223,6 +224,50 @@ def test_settings_reach_the_attention_slots() -> None:
     assert not any("alpha" in name for name, _ in baseline.named_parameters())
 
 
+def test_a_neck_takes_no_bias_and_the_triplet_sees_what_is_before_it() -> None:
+    """Luo et al. 2019: f before, logits and descriptor after; neither the norm nor FC2 shifts."""
+    model = seasoned(ModelConfig(**tiny(parts=2, neck="batch_norm")))
+    names = {name for name, _ in model.named_parameters() if ".head." in name}
+    assert names == {
+        f"{branch}_branch.head.{layer}"
+        for branch in ("global", "local")
+        for layer in ("fc1.weight", "fc1.bias", "neck.weight", "fc2.weight")
+    }
+    assert model.global_branch is not None and model.local_branch is not None
+    images = images_for(model.config).double()
+    with torch.no_grad():
+        before = model(images)
+        model.global_branch.head.neck.weight.mul_(torch.linspace(0.2, 3, 11))  # type: ignore[operator]
+        after = model(images)
+    assert torch.equal(before.global_embedding, after.global_embedding)
+    assert not torch.allclose(before.global_logits, after.global_logits)
+    assert not torch.allclose(before.descriptor[:, :11], after.descriptor[:, :11])
+    torch.testing.assert_close(before.descriptor[:, 11:], after.descriptor[:, 11:])
+    assert model.config.descriptor_dim == before.descriptor.shape[1] == 22
+
+
+@pytest.mark.parametrize("neck", ["none", "batch_norm"])
+def test_last_stride_and_neck_change_no_weight_but_those_of_the_heads(neck: str) -> None:
+    """ImageNet weights and old checkpoints fit whatever the last stride is."""
+    usual = paper_model(ModelConfig(neck=neck)).state_dict()  # type: ignore[arg-type]
+    finer = paper_model(ModelConfig(neck=neck, last_stride=1))  # type: ignore[arg-type]
+    assert {k: v.shape for k, v in usual.items()} == {
+        k: v.shape for k, v in finer.state_dict().items()
+    }
+    expected = 34_455_678 + (2 * 1024 - 2 * 751 if neck == "batch_norm" else 0)
+    assert sum(p.numel() for p in finer.parameters()) == expected
+    seen: list[tuple[int, ...]] = []
+
+    def look(_module: nn.Module, _inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+        seen.append(tuple(maps.shape))
+
+    for stage in (finer.global_branch, *finer.streams):
+        assert stage is not None
+        stage.i3.register_forward_hook(look)
+    finer.eval()(torch.empty(2, 3, 256, 128, device="meta"))
+    assert seen == [(2, 1024, 16, 8)] * 5  # the size of Z2
+
+
 def test_no_weight_is_shared_between_streams() -> None:
     model = build_ccan(ModelConfig(**tiny()), IDENTITIES)
     pointers = [p.data_ptr() for p in model.parameters()]
@@ -247,6 +292,7 @@ def boxes_of(model: CCAN) -> dict[str, dict[str, Tensor]]:
     boxes = {"I1": box("i1."), "SS1": attention("ss1.")}
     for letter, branch in (("G", "global_branch"), ("L", "local_branch")):
         boxes |= {f"FC{i}_{letter}": box(f"{branch}.head.fc{i}.") for i in (1, 2)}
+        boxes[f"NECK_{letter}"] = box(f"{branch}.head.neck.")
     boxes |= {name: box(f"global_branch.{name.lower()}.") for name in ("I2", "I3")}
     for s in range(len(model.streams)):
         stream = f"local_branch.streams.{s}"
@@ -262,6 +308,7 @@ def twin_settings(config: ModelConfig, training: bool = False) -> twin.TwinSetti
         cca_target=config.cca_target,
         values=config.attention_values,
         input_affine=config.input_affine,
+        last_stride=config.last_stride,
         training=training,
     )
 
@@ -288,6 +335,9 @@ TWIN_CASES: dict[str, dict[str, Any]] = {
     "D17 values of the source": dict(attention_values="source"),
     "D18 non-local": dict(attention="non_local"),
     "K = C/4": dict(reduction=4),
+    "last stride 1": dict(last_stride=1),
+    "neck": dict(neck="batch_norm"),
+    "neck and last stride, no SS1": dict(neck="batch_norm", last_stride=1, ssa=False),
 }
 
 
@@ -306,9 +356,10 @@ def test_ablations_equal_the_twin(row: int) -> None:
     assert_equals_twin(model, images_for(config).double())
 
 
-def test_training_mode_equals_the_twin() -> None:
+@pytest.mark.parametrize("neck", ["none", "batch_norm"])
+def test_training_mode_equals_the_twin(neck: str) -> None:
     """Norms by the batch, not by running statistics."""
-    config = ModelConfig(**tiny(parts=2, image_width=32))
+    config = ModelConfig(**tiny(parts=2, image_width=32, neck=neck))
     model = seasoned(config).train()
     assert_equals_twin(model, images_for(config, batch=3).double())
 

@@ -7,6 +7,7 @@ mapping for each box of the figure, inside a GoogLeNet stage under torchvision's
     I1, SS1, I2, I3, FC1_G, FC2_G        the global branch
     I2_s, CC2_s, I3_s  (s = 1 … kp)      the part streams
     FC1_L, FC2_L                         the local head
+    NECK_G, NECK_L                       batch norms between FC1 and FC2 (Luo et al. 2019), not the paper's
 
 A box that is missing is switched off; which ones may be missing together is Table 6 (Decisions D3, D16).
 """
@@ -26,7 +27,7 @@ from torch import Tensor
 from tests.reference.attention import Array, cross_correlated, non_local
 
 Box = Mapping[str, Tensor]
-BN_EPSILON = 1e-3
+BN_EPSILON, NECK_EPSILON = 1e-3, 1e-5
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -50,6 +51,7 @@ class TwinSettings:
     cca_target: Literal["part", "global"] = "part"
     values: Literal["target", "source"] = "target"
     input_affine: Literal["none", "googlenet"] = "none"
+    last_stride: int = 2
     training: bool = False
 
 
@@ -101,9 +103,10 @@ def stage_2(x: Tensor, box: Box, training: bool) -> Tensor:
     return x
 
 
-def stage_3(x: Tensor, box: Box, training: bool) -> Tensor:
-    """I3: maxpool4, inception5a, 5b, stride 2."""
-    x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+def stage_3(x: Tensor, box: Box, training: bool, stride: int = 2) -> Tensor:
+    """I3: maxpool4, inception5a, 5b, stride 2; with stride 1 (Sun et al. 2018) nothing is pooled."""
+    if stride == 2:
+        x = F.max_pool2d(x, 2, stride=2, ceil_mode=True)
     return inception(inception(x, box, "inception5a", training), box, "inception5b", training)
 
 
@@ -169,8 +172,19 @@ def average(maps: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, box: Box) -> Tensor:
-    """x Wᵀ + b."""
-    return x @ box["weight"].T + box["bias"]
+    """x Wᵀ + b, or x Wᵀ where the box has no b."""
+    return x @ box["weight"].T + box.get("bias", torch.zeros(()))
+
+
+def neck(x: Tensor, box: Box | None, training: bool) -> Tensor:
+    """γ (x − mean)/√(variance + ε) for each channel, by the batch or by what was learnt; x itself without a neck."""
+    if box is None:
+        return x
+    mean, variance = box["running_mean"], box["running_var"]
+    if training:
+        mean = x.sum(dim=0) / len(x)
+        variance = ((x - mean) ** 2).sum(dim=0) / len(x)
+    return box["weight"] * (x - mean) / torch.sqrt(variance + NECK_EPSILON)
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -188,10 +202,12 @@ def forward(images: Tensor, boxes: Mapping[str, Box], settings: TwinSettings) ->
         z1 = attend(z1, z1, boxes["SS1"], settings)  # Decision D3: Z1 is what I2 reads
 
     z2 = stage_2(z1, boxes["I2"], mode) if "I2" in boxes else None
-    f_g = logits_g = f_l = logits_l = None
+    f_g = n_g = logits_g = f_l = n_l = logits_l = None
+    stride = settings.last_stride
     if z2 is not None:
-        f_g = linear(average(stage_3(z2, boxes["I3"], mode)), boxes["FC1_G"])
-        logits_g = linear(f_g, boxes["FC2_G"])
+        f_g = linear(average(stage_3(z2, boxes["I3"], mode, stride)), boxes["FC1_G"])
+        n_g = neck(f_g, boxes.get("NECK_G"), mode)
+        logits_g = linear(n_g, boxes["FC2_G"])
 
     if "FC1_L" in boxes:
         part_features: list[Tensor] = []
@@ -202,9 +218,10 @@ def forward(images: Tensor, boxes: Mapping[str, Box], settings: TwinSettings) ->
                 v = stretched_strip(z2, settings.parts, s)
                 q, q_prime = (t, v) if settings.cca_target == "part" else (v, t)
                 t = attend(q, q_prime, boxes[f"CC2_{s + 1}"], settings)
-            part_features.append(average(stage_3(t, boxes[f"I3_{s + 1}"], mode)))
+            part_features.append(average(stage_3(t, boxes[f"I3_{s + 1}"], mode, stride)))
         f_l = linear(torch.cat(part_features, dim=1), boxes["FC1_L"])
-        logits_l = linear(f_l, boxes["FC2_L"])
+        n_l = neck(f_l, boxes.get("NECK_L"), mode)
+        logits_l = linear(n_l, boxes["FC2_L"])
 
-    branches = [unit_rows(f) for f in (f_g, f_l) if f is not None]
+    branches = [unit_rows(n) for n in (n_g, n_l) if n is not None]
     return TwinOutput(f_g, f_l, logits_g, logits_l, torch.cat(branches, dim=1))
