@@ -267,6 +267,16 @@ class DataConfig(_Group):
     """Smallest and largest height/width of the erased box (Decision D1)."""
     erasing_from_epoch: int = 50
     """First epoch, counted from 0, with random erasing (paper: after epoch 50)."""
+    jitter_probability: float = 0.0
+    """Random change of colours (paper: none; Luo et al. 2019 and fast-reid, He et al. 2020, use it)."""
+    jitter_brightness: float = 0.2
+    """Colours are multiplied by a factor up to this much above or below 1."""
+    jitter_contrast: float = 0.15
+    """So is their distance from middle grey."""
+    jitter_saturation: float = 0.15
+    """So is their distance from grey of their own luma."""
+    jitter_hue: float = 0.05
+    """Hues turn by up to this share of a whole turn, either way."""
     broken_images: Literal["error", "skip"] = "error"
     """What a corrupt or truncated training image does: stop with its name, or be named and left out."""
     workers: int = 2
@@ -275,10 +285,17 @@ class DataConfig(_Group):
     """Decode each training image once and keep its uint8 pixels in memory, when they fit."""
     keep_decoded_limit_mb: int = 4096
     """Above this many MiB of decoded pixels the images are decoded anew each epoch."""
+    pixels_on_device: bool = True
+    """Where pixels are kept and a CUDA device trains, they are kept there, and augmented there."""
 
     def __post_init__(self) -> None:
         _positive(self, "identities_per_batch", "images_per_identity", "keep_decoded_limit_mb")
-        _fraction(self, "flip_probability", "erasing_probability")
+        _fraction(self, "flip_probability", "erasing_probability", "jitter_probability")
+        _fraction(self, "jitter_brightness", "jitter_contrast", "jitter_saturation")
+        _require(
+            0 <= self.jitter_hue <= 0.5,
+            f"jitter_hue must be a share of a turn between 0 and 0.5, got {self.jitter_hue!r}",
+        )
         _require(
             1 <= self.crop_margin < math.inf,
             f"crop_margin must be a finite number ≥ 1, got {self.crop_margin!r}",
@@ -360,16 +377,28 @@ class TrainConfig(_Group):
     """`auto` (CUDA, else MPS, else CPU), or a torch device such as `cuda:1`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast of the forward pass; `auto` = bfloat16 on CUDA, float32 elsewhere."""
+    ema_decay: float = 0.0
+    """β of a moving average of the weights, w̄ ← β w̄ + (1 − β) w after each step, which is what is evaluated and kept
+    (Tarvainen and Valpola 2017; paper: none); 0 = off."""
     validation_identities: int = 0
     """Training identities held out to choose the `best` checkpoint; 0 = none, and no `best` is written."""
     evaluate_every: int = 10
     """Epochs between evaluations on the held-out identities, when there are any."""
     checkpoint_every: int = 1
     """Epochs between writes of the `last` checkpoint; the final epoch is always written."""
+    compile: bool = False
+    """Compile the network by torch.compile: minutes at the start, faster steps on a GPU; needs a C++ compiler."""
+    gather_embeddings: bool = False
+    """With several processes mine triplets among the images of all of them, not of each alone."""
+    sync_batch_norm: bool = False
+    """With several processes on CUDA normalise over the batches of all of them."""
 
     def __post_init__(self) -> None:
         _positive(self, "epochs", "evaluate_every", "checkpoint_every")
         _require(self.seed >= 0, f"seed must be at least 0, got {self.seed!r}")
+        _require(
+            0.0 <= self.ema_decay < 1.0, f"ema_decay must lie in [0, 1), got {self.ema_decay!r}"
+        )
         _require(
             self.validation_identities >= 0,
             f"validation_identities must be at least 0, got {self.validation_identities!r}",

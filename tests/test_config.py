@@ -86,7 +86,7 @@ def other_value(value: Any, name: str) -> Any:
         "precision": "bfloat16", "distance": "cosine", "ap": "trapezoid", "name": "mine",
         "image_height": 192, "image_width": 96, "label_smoothing": 0.25,
         "flip_probability": 0.25, "erasing_probability": 1.0, "backbone": "timm:resnet18",
-        "last_stride": 1, "neck": "batch_norm", "triplet": "soft_margin", "circle_margin": 0.4,
+        "last_stride": 1, "neck": "batch_norm", "triplet": "soft_margin", "crop_margin": 1.5,
     }  # fmt: skip
     if name in special:
         return special[name]
@@ -94,6 +94,8 @@ def other_value(value: Any, name: str) -> Any:
         return value
     if isinstance(value, tuple):
         return tuple(part / 2 for part in value)
+    if isinstance(value, float):
+        return value / 2 or 0.5
     return value + 1
 
 
@@ -234,6 +236,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (OptimConfig, dict(weight_decay=float("inf")), "weight_decay and warmup_epochs must be at"),
     (OptimConfig, dict(weight_decay=-1e-4), "weight_decay and warmup_epochs must be at least 0"),
     (TrainConfig, dict(epochs=0), "epochs must be a finite number > 0"),
+    (TrainConfig, dict(ema_decay=1.0), r"ema_decay must lie in \[0, 1\), got 1\.0"),
     (TrainConfig, dict(seed=-1), "seed must be at least 0, got -1"),
     (TrainConfig, dict(validation_identities=-1), "validation_identities must be at least 0"),
     (EvalConfig, dict(batch_size=0), "batch_size must be a finite number > 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import sys
@@ -59,12 +60,25 @@ def parse(arguments: Sequence[str]) -> Command:
     default: Any = dataclasses.MISSING
     if kind in (Train, Ablate):
         # The recipe decides the defaults of all other options, so it is read first.
-        chosen = recipe(_option(rest, "recipe", "paper"), _option(rest, "dataset", "market1501"))
+        chosen = recipe(_option(rest, "recipe", "paper"), _layout(rest))
         needed: dict[str, Any] = {"data": tyro.MISSING, "out": tyro.MISSING}
         needed |= {"name": tyro.MISSING} if kind is Ablate else {}
         default = kind(**needed, recipe=chosen.name, settings=chosen)
     options = {} if default is dataclasses.MISSING else {"default": default}
     return tyro.cli(kind, args=rest, prog=f"{prog} {name}", **options)
+
+
+def _layout(arguments: Sequence[str]) -> str:
+    """The dataset's name, by which recipes differ; recognised where it is `auto`, if it can be."""
+    name = _option(arguments, "dataset", "market1501")
+    if name != "auto":
+        return name
+    from ccan.data import recognise
+
+    with contextlib.suppress(CCANError, OSError):  # told in full when the data are read
+        found = recognise(_option(arguments, "data", ""))
+        name = name if found is None else found.name
+    return name
 
 
 def _option(arguments: Sequence[str], name: str, default: str) -> str:

@@ -26,7 +26,7 @@ class Train:
     options: tuple[str, ...] = ()
     """Options of the dataset's loader as name=value, for example box=labelled."""
     recipe: str = "paper"
-    """Where the settings start from: paper, demo or smoke."""
+    """Where the settings start from: paper, scratch, strong, demo or smoke."""
     resume: bool = False
     """Go on from the last checkpoint in --out; begin anew where there is none."""
     val_identities: int | None = None
@@ -63,4 +63,5 @@ class Train:
         arguments = f"--checkpoint {out} --dataset {self.dataset} --data {data}"
         if self.options:
             arguments += f" --options {shlex.join(self.options)}"
-        print(f"  ccan evaluate {arguments}\n  python app/demo.py {arguments}")
+        flip = " --flip" if settings.eval.flip else ""
+        print(f"  ccan evaluate {arguments}{flip}\n  python app/demo.py {arguments}")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ccan.cli import Train, main, parse
 from ccan.config import Recipe
-from ccan.experiments.recipes import demo, paper, smoke
+from ccan.experiments.recipes import demo, paper, scratch, smoke, strong
 
 
 def test_contact_sheet(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(2**24) or []) > 100
 
 
-@pytest.mark.parametrize("recipe", [paper, demo, smoke])
+@pytest.mark.parametrize("recipe", [paper, scratch, strong, demo, smoke])
 def test_a_dry_run_prints_the_recipe(
     recipe: Callable[[str], Recipe], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +54,16 @@ def test_cuhk03_has_its_own_rate_and_margin() -> None:
         assert (paper(other).optim.learning_rate, paper(other).loss.margin) == (5e-4, 1.0)
 
 
+def test_a_recognised_dataset_has_its_own_recipe(tmp_path: Path) -> None:
+    """`--dataset auto` on CUHK03's folder trains with CUHK03's learning rate and margin."""
+    (tmp_path / "cuhk-03.mat").touch()
+    words = ["train", "--dataset", "auto", "--out", "R", "--data"]
+    for data, margin in ((tmp_path, 1.5), (tmp_path / "nothing", 1.0)):
+        command = parse([*words, str(data)])
+        assert isinstance(command, Train)
+        assert command.settings.loss.margin == margin
+
+
 def test_every_setting_can_be_given_on_the_command_line() -> None:
     words = (
         "train --recipe demo --data D --out R --model.parts 2 --model.no-ssa --loss.margin 1.5 "
@@ -73,7 +83,10 @@ def test_every_setting_can_be_given_on_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("train --recipe nope --data D --out R", "recipe must be one of paper, demo, smoke"),
+        (
+            "train --recipe nope --data D --out R",
+            "recipe must be one of paper, scratch, strong, demo, smoke",
+        ),
         ("train --recipe smoke --data missing --out R", "missing"),
         ("evaluate --checkpoint missing.safetensors --data D", "expected a checkpoint"),
         ("synth", "pass --out DIR"),
