@@ -219,9 +219,9 @@ class LossConfig(_Group):
     """Tri: Eq. 5 on semi-hard negatives (paper), batch-hard with a soft margin (Hermans et al. 2017; that paper leaves
     embeddings raw: normalize=False), or circle loss (Sun et al. 2020). margin and negatives belong to the first."""
     circle_margin: float = 0.25
-    """m of the circle loss, in cosine similarity (Sun et al. 2020, re-identification: 0.25)."""
+    """m of the circle loss, in cosine similarity (Sun et al. 2020; fast-reid, He et al. 2020: 0.25)."""
     circle_scale: float = 128.0
-    """γ of the circle loss (Sun et al. 2020, re-identification: 128)."""
+    """γ of the circle loss (the same: 128; a fresh network then begins near 100, beside log K of the identities)."""
     attention_diversity: float = 0.0
     """Weight of the attention-diversity loss (the paper's future work; what ours is stands in `ccan.losses.diversity`)
     over the part streams; 0 = off. Without CC2 there are no such maps, and the term is zero."""

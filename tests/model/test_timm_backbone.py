@@ -13,15 +13,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ccan.config import ModelConfig, Recipe
+from ccan.config import DataConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 from ccan.errors import CheckpointError, ConfigError
 from ccan.losses import CCANLoss
 from ccan.model import build_ccan
 from ccan.model.attention import CrossCorrelatedAttention, NonLocalAttention
-from ccan.model.backbone import StageName
+from ccan.model.backbone import GoogLeNetInput, StageName
 from ccan.model.pretrained import expecting_imagenet_weights, load_pretrained
 from ccan.model.timm_backbone import TimmBackbone
+from ccan.training import fit
 from ccan.training.checkpoint import CheckpointInfo, load_model, save_checkpoint
+from tests.training.people import tiny_dataset
 
 SIZE = (64, 32)
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -167,6 +169,28 @@ def test_weights_of_a_file_reach_every_stage(weights: tuple[Path, dict[str, Tens
     assert len(attention) == 1 + 3  # and the loading left them alone
     pointers = [p.data_ptr() for p in model.parameters()]
     assert len(set(pointers)) == len(pointers)
+
+
+def test_a_run_begins_with_the_weights_and_remembers_their_scaling(tmp_path: Path) -> None:
+    name = "tf_mobilenetv3_small_minimal_100"
+    torch.manual_seed(8)
+    state = timm.create_model(name).state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    recipe = Recipe(
+        model=settings(name),
+        data=DataConfig(identities_per_batch=2, images_per_identity=2, workers=0),
+        optim=OptimConfig(learning_rate=1e-9),
+        train=TrainConfig(
+            epochs=1, device="cpu", imagenet_file=str(tmp_path / "model.safetensors")
+        ),
+    )
+    people = tiny_dataset(tmp_path, 2, 4)
+    fit(recipe, people, tmp_path / "run", progress=False, say=lambda _text: None)
+    model, info = load_model(tmp_path / "run" / "last.safetensors")
+    assert info.recipe.model.input_affine == "googlenet"
+    assert isinstance(model.input_affine, GoogLeNetInput)
+    found = model.i1.state_dict()["conv_stem.weight"]
+    torch.testing.assert_close(found, state["conv_stem.weight"], rtol=0, atol=1e-6)
 
 
 def test_input_scaling_is_what_the_weights_expect() -> None:
