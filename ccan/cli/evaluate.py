@@ -16,6 +16,7 @@ from ccan.data.records import Sample
 if TYPE_CHECKING:
     from ccan.evaluation import FeatureSet
     from ccan.predictor import Predictor
+    from ccan.training.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,29 @@ class Evaluate:
         """Evaluate, print a table, write the files."""
         from ccan.data import load_dataset, read_options
         from ccan.predictor import Predictor
+        from ccan.training.engine import Engine, end_processes
 
         with self.judging.outputs() as outputs:
-            predictor = Predictor.from_checkpoint(self.checkpoint, self.device)
+            engine = Engine(self.device)
+            predictor = Predictor.from_checkpoint(self.checkpoint, str(engine.device))
             options = read_options(self.dataset, self.options)
             dataset = load_dataset(self.dataset, self.data, **options)
-            print(f"{dataset.summary()}\ndevice: {predictor.device}")
+            if engine.is_first:
+                print(f"{dataset.summary()}\ndevice: {predictor.device}")
             columns = {name for sample in dataset.query for name in sample.metadata}
             self.judging.check(self.eval, columns, bool(dataset.multi_query))
-            query = self._embed(predictor, dataset.query)
-            gallery = self._embed(predictor, dataset.gallery)
+            query = self._embed(engine, predictor, dataset.query)
+            gallery = self._embed(engine, predictor, dataset.gallery)
             extra = None
             if self.judging.protocol == "multi-query" and dataset.multi_query:
-                extra = self._embed(predictor, dataset.multi_query)
-            self.judging.run(query, gallery, extra, self.eval, outputs)
+                extra = self._embed(engine, predictor, dataset.multi_query)
+            end_processes()
+            if engine.is_first:
+                self.judging.run(query, gallery, extra, self.eval, outputs)
 
-    def _embed(self, predictor: Predictor, samples: Sequence[Sample]) -> FeatureSet:
-        from ccan.evaluation import extract_features
+    def _embed(self, engine: Engine, predictor: Predictor, samples: Sequence[Sample]) -> FeatureSet:
+        from ccan.training.sharding import extract_together
 
-        return extract_features(
-            predictor.model,
-            samples,
-            batch_size=self.eval.batch_size,
-            workers=self.eval.workers,
-            device=predictor.device,
-            progress=True,
-            on_broken=self.eval.broken_images,
-            flip=self.eval.flip,
+        return extract_together(
+            engine, predictor.model, samples, self.eval, progress=engine.is_first
         )

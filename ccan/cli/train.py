@@ -47,12 +47,17 @@ class Train:
             return
         from ccan.data import load_dataset, read_options
         from ccan.training import fit
+        from ccan.training.engine import end_processes, is_first_process
 
         folder_only(self.out, "a run")
         options = read_options(self.dataset, self.options)
         dataset = load_dataset(self.dataset, self.data, **options)
-        print(dataset.summary())
+        if is_first_process():
+            print(dataset.summary())
         result = fit(settings, dataset, self.out, resume=self.resume)
+        end_processes()
+        if not is_first_process():
+            return
         if result.epochs:
             print(
                 f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes, "

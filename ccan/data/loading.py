@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ccan.config import DataConfig, EvalConfig, ModelConfig
 from ccan.data.listing import IMAGE_SUFFIXES
+from ccan.data.prefetch import prefetched
 from ccan.data.records import Sample
 from ccan.data.sampler import IdentityBalancedSampler
 from ccan.data.transforms import TrainingAugmentation, prepare_image, resize_pixels
@@ -114,15 +115,28 @@ def find_broken(samples: Sequence[Sample]) -> dict[Path, str]:
 
 
 class TrainingBatch(NamedTuple):
-    """One P×K batch: images (B, 3, H, W), class labels (B,), and the places of the images in the training list."""
+    """One P×K batch on the training device: images (B, 3, H, W), class labels (B,).
+
+    ``indices``, on the CPU, are the places of the images in the training list.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
 
 
-class TrainingImages(Dataset[tuple[torch.Tensor, int, int]]):
-    """Augmented training images, addressed by (index, seed, epoch, place in the epoch)."""
+class TrainingImages:
+    """Augmented training images in P×K batches, on the device that trains.
+
+    Pixels are decoded once and kept as uint8, on a CUDA device even there, if they fit; otherwise processes decode them
+    anew for each batch. What chance does to an image depends on (seed, epoch, its place in the epoch) alone.
+
+    Args:
+        samples, labels: the training list and the class of each image.
+        model, data: settings.
+        progress: show a bar while decoding.
+        device: where batches are wanted.
+    """
 
     def __init__(
         self,
@@ -131,77 +145,112 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int, int]]):
         model: ModelConfig,
         data: DataConfig,
         progress: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.samples = list(samples)
         self.labels = list(labels)
+        self.device = torch.device(device)
         self.augment = TrainingAugmentation(model.image_height, model.image_width, data)
+        self.decoder = _Decoder(self.samples, *self.augment.resized)
         height, width = self.augment.resized
         fits = len(self.samples) * height * width * 3 <= data.keep_decoded_limit_mb * 2**20
         self.pixels = self._decode_all(progress) if data.keep_decoded and fits else None
+        if self.pixels is not None and data.pixels_on_device and self.device.type == "cuda":
+            self.pixels = self.pixels.to(self.device)
 
-    def _decode_all(self, progress: bool) -> np.ndarray:
+    def _decode_all(self, progress: bool) -> torch.Tensor:
+        """uint8 (N, resized H, resized W, 3)."""
         pixels = np.empty((len(self.samples), *self.augment.resized, 3), np.uint8)
 
         def decode(index: int) -> None:
-            pixels[index] = self._decode(index)
+            pixels[index] = self.decoder[index]
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             done = pool.map(decode, range(len(self.samples)))
             for _ in tqdm(done, "decoding", len(self.samples), disable=not progress, unit="img"):
                 pass
-        return pixels
-
-    def _decode(self, index: int) -> np.ndarray:
-        return resize_pixels(open_image(self.samples[index].path), *self.augment.resized)
+        return torch.from_numpy(pixels)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int, int, int]) -> tuple[torch.Tensor, int, int]:
-        index, seed, epoch, place = key
-        pixels = self._decode(index) if self.pixels is None else self.pixels[index]
-        # From 1, because NumPy pads a short seed with zeros: (seed, epoch) is the sampler's.
-        generator = np.random.default_rng([seed, epoch, 1 + place])
-        return self.augment(pixels, epoch, generator), self.labels[index], index
-
-    def batches_in_epoch(self, data: DataConfig, seed: int, epoch: int) -> int:
-        """Number of batches of one epoch; it differs a little from epoch to epoch."""
-        return len(_EpochKeys(self.labels, data, seed, epoch))
+    def batches_in_epoch(self, data: DataConfig, seed: int, epoch: int, processes: int = 1) -> int:
+        """Number of batches of one epoch in each process; it differs a little from epoch to epoch."""
+        return len(self._dealt(data, seed, epoch, processes))
 
     def batches(
-        self, data: DataConfig, seed: int, epoch: int, pin_memory: bool = False
+        self, data: DataConfig, seed: int, epoch: int, *, rank: int = 0, processes: int = 1
     ) -> Iterator[TrainingBatch]:
-        """The batches of one epoch, the same for every number of workers (Decision D12)."""
-        loader = DataLoader(
-            self,
-            batch_sampler=_EpochKeys(self.labels, data, seed, epoch),
-            num_workers=0 if self.pixels is not None else data.workers,
-            pin_memory=pin_memory,
+        """The batches of one epoch, the same for every number of workers (Decision D12).
+
+        With several training processes each step deals P·processes identities, of which process ``rank`` takes its own
+        P: no identity stands in two of them. The next batch is made while the caller works on one.
+        """
+        share = data.batch_size
+        dealt = self._dealt(data, seed, epoch, processes)
+        first = [(number * processes + rank) * share for number in range(len(dealt))]
+        mine = [batch[rank * share : (rank + 1) * share] for batch in dealt]
+        return prefetched(self._made(mine, first, data.workers, seed, epoch))
+
+    def _dealt(self, data: DataConfig, seed: int, epoch: int, processes: int) -> list[list[int]]:
+        sampler = IdentityBalancedSampler(
+            self.labels, data.identities_per_batch, data.images_per_identity, processes
+        )
+        return sampler.epoch(np.random.default_rng([seed, epoch]))
+
+    def _made(
+        self,
+        batches: list[list[int]],
+        first: Sequence[int],
+        workers: int,
+        seed: int,
+        epoch: int,
+    ) -> Iterator[TrainingBatch]:
+        """Batches of these images, whose places in the epoch begin at ``first``."""
+        labels = torch.tensor(self.labels)
+        for batch, place, pixels in zip(
+            batches, first, self._pixels(batches, workers), strict=True
+        ):
+            # From 1, because NumPy pads a short seed with zeros: (seed, epoch) is the sampler's.
+            draws = [
+                self.augment.draw(epoch, np.random.default_rng([seed, epoch, 1 + place + number]))
+                for number in range(len(batch))
+            ]
+            indices = torch.tensor(batch)
+            images = self.augment.apply(pixels.to(self.device, non_blocking=True), draws)
+            yield TrainingBatch(images, labels[indices].to(self.device, non_blocking=True), indices)
+
+    def _pixels(self, batches: list[list[int]], workers: int) -> Iterator[torch.Tensor]:
+        """uint8 (B, resized H, resized W, 3) of each batch."""
+        if self.pixels is not None:
+            for batch in batches:
+                yield self.pixels[torch.tensor(batch).to(self.pixels.device)]
+            return
+        yield from DataLoader(
+            self.decoder,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_stack_pixels,
+            pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # a loader of its own draws from the global one
         )
-        for images, labels, indices in loader:
-            yield TrainingBatch(images, labels, indices)
 
 
-class _EpochKeys:
-    """The keys of one epoch's batches, for a DataLoader."""
+def _stack_pixels(pixels: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pixels))
 
-    def __init__(self, labels: Sequence[int], data: DataConfig, seed: int, epoch: int) -> None:
-        sampler = IdentityBalancedSampler(
-            labels, data.identities_per_batch, data.images_per_identity
-        )
-        batches = sampler.epoch(np.random.default_rng([seed, epoch]))
-        size = data.batch_size
-        self.keys = [
-            [(index, seed, epoch, number * size + place) for place, index in enumerate(batch)]
-            for number, batch in enumerate(batches)
-        ]
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
-        return iter(self.keys)
+class _Decoder(Dataset[np.ndarray]):
+    """Pixels of training images, uint8 (height, width, 3); what decoding processes run."""
+
+    def __init__(self, samples: Sequence[Sample], height: int, width: int) -> None:
+        self.samples, self.size = samples, (height, width)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return resize_pixels(open_image(self.samples[index].path), *self.size)
 
 
 class TestImages(Dataset[tuple[torch.Tensor | None, int]]):

@@ -20,24 +20,29 @@ class IdentityBalancedSampler:
         labels: class label of each training image.
         identities: P.
         images: K.
+        processes: training processes; a batch is then dealt for all of them, P identities for each, so that no
+            identity stands in two.
 
-    Raises: DatasetError if there are fewer than P identities.
+    Raises: DatasetError if there are fewer than P identities for each process.
     """
 
-    def __init__(self, labels: Sequence[int], identities: int, images: int) -> None:
-        self.identities, self.images = identities, images
+    def __init__(
+        self, labels: Sequence[int], identities: int, images: int, processes: int = 1
+    ) -> None:
+        self.identities, self.images = identities * processes, images
         order = np.argsort(np.asarray(labels), kind="stable")
         _, starts = np.unique(np.asarray(labels)[order], return_index=True)
         self.images_of = np.split(order, starts[1:])
-        if len(labels) == 0 or len(self.images_of) < identities:
+        if len(labels) == 0 or len(self.images_of) < self.identities:
             found = len(self.images_of) if len(labels) else 0
+            of_all = f" in {processes} processes" if processes > 1 else ""
             raise DatasetError(
-                f"a batch takes {identities} identities, but the training set has {found}; "
-                f"pass --data.identities-per-batch {max(2, found)} or fewer, or use a larger dataset"
+                f"a batch takes {self.identities} identities{of_all}, but the training set has {found}; "
+                f"pass --data.identities-per-batch {max(2, found // processes)} or fewer, or use a larger dataset"
             )
 
     def epoch(self, generator: np.random.Generator) -> list[list[int]]:
-        """Batches of one epoch: lists of P·K image indices, grouped by identity."""
+        """Batches of one epoch: lists of P·K image indices, grouped by identity; those of all processes in a row."""
         groups = [self._deal(images, generator) for images in self.images_of]
         waiting = [label for label, dealt in enumerate(groups) if dealt]
         batches: list[list[int]] = []

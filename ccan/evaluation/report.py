@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +166,26 @@ class EvaluationReport:
             write_json(path, {name: _json_list(values) for name, values in arrays.items()})
         else:
             raise ConfigError(f"per-query results are written as .npz or .json, got {path.name!r}")
+
+
+def join_reports(reports: Sequence[EvaluationReport]) -> EvaluationReport:
+    """The queries of several evaluations of one gallery by one set of rules, one after the other.
+
+    Raises: ConfigError if there is none, or if their rules differ.
+    """
+    if not reports:
+        raise ConfigError("expected at least one report to join, got none")
+    first = reports[0]
+    if any(one.conventions != first.conventions for one in reports):
+        raise ConfigError("expected reports by the same rules, got different conventions")
+    arrays = {name: np.concatenate([getattr(one, name) for one in reports]) for name in _ARRAYS}
+    named = all(one.names is not None for one in reports)
+    names = tuple(name for one in reports for name in one.names or ()) if named else None
+    metadata = {
+        column: np.concatenate([one.metadata[column] for one in reports])
+        for column in first.metadata
+    }
+    return replace(first, names=names, metadata=metadata, **arrays)
 
 
 def _json_list(values: NDArray[Any]) -> list[Any]:

@@ -5,7 +5,8 @@ B images of a P×K batch, K identities. Losses are computed in float32 or wider,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,22 +36,26 @@ class LossReport:
     triplet_local: TripletReport | None
     attention_diversity: Tensor | None = None
 
-    def values(self) -> dict[str, float]:
-        """The terms as plain numbers by name, for logs; waits for the device."""
-        found: dict[str, float] = {"loss": float(self.loss.detach())}
+    def tensors(self) -> dict[str, Tensor]:
+        """The terms by name, scalars on the device, nothing waited for."""
+        found: dict[str, Tensor] = {"loss": self.loss}
         for branch, identity, triplet in (
             ("global", self.identity_global, self.triplet_global),
             ("local", self.identity_local, self.triplet_local),
         ):
             if identity is not None:
-                found[f"identity_{branch}"] = float(identity.detach())
+                found[f"identity_{branch}"] = identity
             if triplet is not None:
-                found[f"triplet_{branch}"] = float(triplet.loss.detach())
-                found[f"mined_{branch}"] = float(triplet.mined)
-                found[f"active_{branch}"] = float(triplet.active)
+                found[f"triplet_{branch}"] = triplet.loss
+                found[f"mined_{branch}"] = triplet.mined
+                found[f"active_{branch}"] = triplet.active
         if self.attention_diversity is not None:
-            found["attention_diversity"] = float(self.attention_diversity.detach())
+            found["attention_diversity"] = self.attention_diversity
         return found
+
+    def values(self) -> dict[str, float]:
+        """The terms as plain numbers by name, for logs; waits for the device."""
+        return {name: float(value.detach()) for name, value in self.tensors().items()}
 
 
 class IdentityLoss(nn.Module):
@@ -90,13 +95,19 @@ class CCANLoss(nn.Module):
         self.diversity = AttentionDiversityLoss()
         self.diversity_weight = config.attention_diversity
 
-    def forward(self, output: CCANOutput, labels: Tensor) -> LossReport:
-        """See the class."""
+    def forward(
+        self, output: CCANOutput, labels: Tensor, joined: Callable[[Tensor], Tensor] | None = None
+    ) -> LossReport:
+        """See the class. With ``joined`` triplets are mined among the rows of all training processes.
+
+        ``joined`` gives the rows of all R processes, with gradient to the own ones only. The triplet terms' gradients
+        are R times as large, so that the mean over processes that follows is the gradient of the joint loss.
+        """
         identity_global, triplet_global = self._branch(
-            output.global_embedding, output.global_logits, labels
+            output.global_embedding, output.global_logits, labels, joined
         )
         identity_local, triplet_local = self._branch(
-            output.local_embedding, output.local_logits, labels
+            output.local_embedding, output.local_logits, labels, joined
         )
         terms = [term for term in (identity_global, identity_local) if term is not None]
         terms += [term.loss for term in (triplet_global, triplet_local) if term is not None]
@@ -110,11 +121,23 @@ class CCANLoss(nn.Module):
         )
 
     def _branch(
-        self, embedding: Tensor | None, logits: Tensor | None, labels: Tensor
+        self,
+        embedding: Tensor | None,
+        logits: Tensor | None,
+        labels: Tensor,
+        joined: Callable[[Tensor], Tensor] | None,
     ) -> tuple[Tensor | None, TripletReport | None]:
         if embedding is None or logits is None:
             return None, None
-        return self.identity(logits, labels), self.triplet(embedding, labels)
+        identity = self.identity(logits, labels)
+        if joined is None:
+            return identity, self.triplet(embedding, labels)
+        everyone = joined(labels)
+        triplet = self.triplet(joined(embedding), everyone)
+        times = len(everyone) / len(labels)
+        # The value stays; only the gradient grows.
+        loss = times * triplet.loss - (times - 1) * triplet.loss.detach()
+        return identity, replace(triplet, loss=loss)
 
 
 def _attention_of(output: CCANOutput) -> Tensor:

@@ -1,7 +1,8 @@
 """Checkpoints as single safetensors files with a JSON header: written whole, read without running any code.
 
-A training checkpoint holds the weights (``model.*``) and Adam's state (``optimizer.*``); a model file holds weights
-only. The header's entry ``ccan`` holds the recipe and what else is needed to build the network again.
+A training checkpoint holds the weights (``model.*``), Adam's state (``optimizer.*``) and, where one is kept, the moving
+average of the weights (``average.*``); a model file holds weights only. The header's entry ``ccan`` holds the recipe
+and what else is needed to build the network again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ccan.config import Recipe
 from ccan.errors import CCANError, CheckpointError
@@ -107,10 +109,12 @@ def save_checkpoint(
     info: CheckpointInfo,
     optimizer: torch.optim.Optimizer | None = None,
     half: bool = False,
+    average: AveragedModel | None = None,
 ) -> None:
     """Write one file as a whole; the file that stood there before survives any failure.
 
     Args:
+        average: kept beside the weights, so that training can go on with both.
         half: store weights of two and more axes in float16 (batch-norm statistics and biases stay float32).
 
     Raises: CheckpointError if the disk is full or the folder cannot be written.
@@ -121,6 +125,9 @@ def save_checkpoint(
     }
     if optimizer is not None:
         tensors |= _optimizer_tensors(model, optimizer)
+    if average is not None:
+        kept = average.state_dict()
+        tensors |= {f"average.{name}": _stored(value, half=False) for name, value in kept.items()}
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, {"ccan": json.dumps(info.to_dict())})
@@ -166,7 +173,9 @@ def read_info(path: Path) -> CheckpointInfo:
 
 
 def load_model(name: str | Path, device: torch.device | str = "cpu") -> tuple[CCAN, CheckpointInfo]:
-    """Build the network of a checkpoint with its weights, in evaluation mode, float32.
+    """Build the network of a checkpoint with its weights, or their moving average if it has one.
+
+    In evaluation mode, float32.
 
     Raises: CheckpointError if the file is missing, damaged, or does not fit its own header.
     """
@@ -174,25 +183,41 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> tuple[CC
     info = read_info(path)
     with torch.random.fork_rng(devices=[]):
         model = build_ccan(info.recipe.model, len(info.identities))
-    load_weights(path, model)
+    load_weights(path, model, averaged=True)
     return model.to(device).eval(), info
 
 
-def load_weights(path: Path, model: CCAN, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Copy a checkpoint's tensors into a model (and its optimiser). Raises: CheckpointError on any misfit."""
+def load_weights(
+    path: Path,
+    model: CCAN,
+    optimizer: torch.optim.Optimizer | None = None,
+    average: AveragedModel | None = None,
+    averaged: bool = False,
+) -> None:
+    """Copy a checkpoint's tensors into a model, its optimiser and its moving average.
+
+    With ``averaged`` the model gets the moving average where there is one. Raises: CheckpointError on any misfit.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        weights = {
-            name.removeprefix("model."): value
-            for name, value in tensors.items()
-            if name.startswith("model.")
-        }
-        model.load_state_dict(weights, strict=True)
+        weights = _below("average.module.", tensors) if averaged else {}
+        model.load_state_dict(weights or _below("model.", tensors), strict=True)
         if optimizer is not None:
             _load_optimizer(model, optimizer, tensors)
+        if average is not None:
+            average.load_state_dict(_below("average.", tensors), strict=True)
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path}: the weights do not fit this network: {error}") from error
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of the name."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _load_optimizer(

@@ -19,15 +19,17 @@ from typing import Any
 
 import torch
 
-from ccan.config import changed_settings
+from ccan.config import Recipe, changed_settings
 from ccan.errors import ConfigError
 from ccan.files import write_json, write_text
 
 MAY_CHANGE = (
     "train.device",
     "train.checkpoint_every",
+    "train.compile",
     "data.workers",
     "data.keep_decoded",
+    "data.pixels_on_device",
     "eval.",
 )
 """Settings that a resumed run may change, because no weight depends on them."""
@@ -35,7 +37,7 @@ MAY_CHANGE = (
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Versions and hardware that a result may depend on; nothing that names a person or a machine."""
-    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+    packages = ("ccan", "torch", "torchvision", "numpy", "pillow", "safetensors", "accelerate")
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
         "python": platform.python_version(),
@@ -52,15 +54,20 @@ class RunFolder:
 
     Args:
         path: the folder; made if missing.
+        writes: whether anything is written; among several training processes only the first one does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writes: bool = True) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.writes = writes
+        if writes:
+            self.path.mkdir(parents=True, exist_ok=True)
         self._tensorboard: Any = None
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Begin a new run: its settings, an empty journal."""
+        if not self.writes:
+            return
         write_json(self.path / "config.json", config)
         write_json(self.path / "environment.json", environment)
         write_text(self.path / "metrics.jsonl", "")
@@ -72,7 +79,13 @@ class RunFolder:
         """
         try:
             before = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+            # Settings that came later stood at their defaults.
+            before = {
+                "processes": 1,
+                **before,
+                "recipe": Recipe.from_dict(before["recipe"]).to_dict(),
+            }
+        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
             raise ConfigError(
                 f"{self.path} holds a checkpoint but no readable config.json ({error}); "
                 "choose another --out"
@@ -88,6 +101,8 @@ class RunFolder:
                 f"--resume needs the settings that {self.path} was begun with, got other ones: {listed}. "
                 "Repeat the old settings, or choose another --out"
             )
+        if not self.writes:
+            return
         kept = [line for line in self.read() if line["epoch"] < epoch]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
@@ -107,6 +122,8 @@ class RunFolder:
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
         """Add an epoch's values to the journal and, if it is installed, to TensorBoard."""
+        if not self.writes:
+            return
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as journal:
             journal.write(json.dumps({"epoch": epoch, **values}) + "\n")
             journal.flush()

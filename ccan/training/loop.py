@@ -6,28 +6,27 @@ Adam's state after whole epochs. So interrupt + resume equals an uninterrupted r
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ccan.config import Recipe
-from ccan.data.loading import TrainingBatch, TrainingImages, find_broken
+from ccan.data.loading import TrainingImages, find_broken
 from ccan.data.records import ReIDDataset, Sample
-from ccan.device import choose_device
 from ccan.errors import ConfigError, DatasetError, TrainingError
-from ccan.evaluation.features import extract_features
-from ccan.evaluation.protocol import evaluate_features
 from ccan.losses import CCANLoss
 from ccan.model.attention import NonLocalAttention
-from ccan.model.network import CCAN, build_ccan
+from ccan.model.network import CCAN, CCANOutput, build_ccan
 from ccan.model.pretrained import expecting_imagenet_weights, load_pretrained
+from ccan.training.averaging import average_of, averaged_model
 from ccan.training.checkpoint import (
     BEST,
     LAST,
@@ -37,7 +36,11 @@ from ccan.training.checkpoint import (
     read_info,
     save_checkpoint,
 )
+from ccan.training.engine import Engine
+from ccan.training.held_out import fingerprint, hold_out
 from ccan.training.journal import RunFolder, describe_environment
+from ccan.training.readout import Readout, StepValues
+from ccan.training.sharding import evaluate_together
 from ccan.training.step import build_optimizer, learning_rate_at, training_step
 
 Say = Callable[[str], None]
@@ -58,50 +61,6 @@ class FitResult:
     epochs: int
     seconds: float
     images_per_second: float
-
-
-def hold_out(
-    dataset: ReIDDataset, identities: int, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split training identities: (train, held-out query, held-out gallery).
-
-    Of each held-out identity the first image of every camera is a query, the rest is gallery.
-    Raises: ConfigError unless 2 ≤ identities < all, or 0 = hold nothing out.
-    """
-    if identities == 0:
-        return dataset.train, (), ()
-    everyone = dataset.train_identities
-    if not 2 <= identities < len(everyone):
-        raise ConfigError(
-            f"validation_identities must be 0 or between 2 and {len(everyone) - 1} "
-            f"(one less than the training identities), got {identities}"
-        )
-    held = set(np.random.default_rng([seed]).choice(everyone, identities, replace=False).tolist())
-    train = tuple(sample for sample in dataset.train if sample.identity not in held)
-    query: list[Sample] = []
-    gallery: list[Sample] = []
-    seen: set[tuple[int, int]] = set()
-    cameras = {sample.camera for sample in dataset.train}
-    for sample in dataset.train:
-        if sample.identity in held:
-            view = (sample.identity, sample.camera)
-            (gallery if view in seen else query).append(sample)
-            seen.add(view)
-    found = {(sample.identity, sample.camera) for sample in gallery}
-    if not any(
-        (one.identity, camera) in found for one in query for camera in cameras - {one.camera}
-    ):
-        raise ConfigError(
-            "no held-out identity has two images in one camera and one in another, so nothing can be "
-            "ranked; hold out more identities, or none (validation_identities 0)"
-        )
-    return train, tuple(query), tuple(gallery)
-
-
-def fingerprint(samples: Sequence[Sample]) -> str:
-    """Hash of a training list: file names and identities, in order."""
-    lines = (f"{sample.path.name} {sample.identity}\n" for sample in samples)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def fit(
@@ -132,7 +91,9 @@ def fit(
         )
     if recipe.train.initial_weights == "imagenet":
         recipe = replace(recipe, model=expecting_imagenet_weights(recipe.model))
-    device = choose_device(recipe.train.device)
+    engine = Engine(recipe.train.device)
+    if not engine.is_first:
+        progress, say = False, _nothing
     if not dataset.train:
         raise DatasetError(
             f"{dataset.root}: expected training images, got none; check the folder "
@@ -143,10 +104,15 @@ def fit(
     train, query, gallery = hold_out(dataset, recipe.train.validation_identities, recipe.train.seed)
     identities = tuple(sorted({sample.identity for sample in train}))
     info = CheckpointInfo(recipe, identities, 0, dataset.name, fingerprint(train))
-    config = {"recipe": recipe.to_dict(), "data_fingerprint": info.data_fingerprint}
-
-    folder = RunFolder(Path(out))
-    if checkpoint.exists():
+    config = {
+        "recipe": recipe.to_dict(),
+        "data_fingerprint": info.data_fingerprint,
+        "processes": engine.processes,
+    }
+    folder = RunFolder(Path(out), writes=engine.is_first)
+    going_on = checkpoint.exists()
+    engine.wait()  # no process may find a file that another has just written
+    if going_on:
         saved = read_info(checkpoint)
         folder.resume(config, saved.epoch)
         info = replace(saved, recipe=recipe)
@@ -157,22 +123,38 @@ def fit(
 
     label_of = {identity: label for label, identity in enumerate(identities)}
     labels = [label_of[sample.identity] for sample in train]
-    images = TrainingImages(train, labels, recipe.model, recipe.data, progress)
-    if images.batches_in_epoch(recipe.data, recipe.train.seed, 0) == 0:
+    images = TrainingImages(train, labels, recipe.model, recipe.data, progress, engine.device)
+    if images.batches_in_epoch(recipe.data, recipe.train.seed, 0, engine.processes) == 0:
         raise DatasetError("an epoch has no whole batch; lower --data.identities-per-batch")
-    model = _initial_model(recipe, len(identities), fresh=not checkpoint.exists())
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = _initial_model(recipe, len(identities), fresh=not going_on)
+    model = model.to(engine.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, recipe.optim)
-    if checkpoint.exists():
-        load_weights(checkpoint, model, optimizer)
+    average = average_of(model, recipe.train.ema_decay)
+    if going_on:
+        load_weights(checkpoint, model, optimizer, average)
     else:
-        folder.start(config, describe_environment(device))
+        folder.start(config, describe_environment(engine.device))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     say(
         f"training {parameters:,} parameters on {len(train):,} images of {len(identities)} "
-        f"identities, device {device}"
+        f"identities, device {engine.device}"
+        + (f", {engine.processes} processes" if engine.processes > 1 else "")
     )
-    run = _Run(info, model, optimizer, images, query, gallery, folder, device, progress, say)
+    network = engine.prepare(model, recipe.train.sync_batch_norm, recipe.train.compile)
+    run = _Run(
+        info,
+        engine,
+        model,
+        network,
+        optimizer,
+        average,
+        images,
+        query,
+        gallery,
+        folder,
+        progress,
+        say,
+    )
     try:
         return run.all_epochs()
     finally:
@@ -184,13 +166,15 @@ class _Run:
     """What the epochs of one run share, and how one follows the other."""
 
     info: CheckpointInfo
+    engine: Engine
     model: CCAN
+    network: Callable[[torch.Tensor], CCANOutput]
     optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
     images: TrainingImages
     query: Sequence[Sample]
     gallery: Sequence[Sample]
     folder: RunFolder
-    device: torch.device
     progress: bool
     say: Say
 
@@ -212,14 +196,31 @@ class _Run:
             self.info = replace(self.info, epoch=epoch + 1, metrics=values)
             if values.get("val_mAP", -1.0) > best:
                 best = values["val_mAP"]
-                save_checkpoint(self.folder.path / BEST, self.model, self.info)
+                self.keep_judged(BEST)
             if last:  # before `last`, whose epoch count says that the run is finished
-                save_checkpoint(self.folder.path / MODEL, self.model, self.info, half=True)
+                self.keep_judged(MODEL, half=True)
             if last or (epoch + 1) % recipe.train.checkpoint_every == 0:
-                save_checkpoint(self.folder.path / LAST, self.model, self.info, self.optimizer)
+                self.keep_last()
+        self.engine.wait()  # the files are there when any process comes back
         self.name_silent_attention()
         seconds = time.perf_counter() - began
         return FitResult(self.folder.path, recipe.train.epochs - first, seconds, seen / seconds)
+
+    @property
+    def judged(self) -> CCAN:
+        """The model that is judged and kept: the moving average where there is one."""
+        return averaged_model(self.model, self.average)
+
+    def keep_judged(self, name: str, half: bool = False) -> None:
+        """Write the judged model's weights."""
+        if self.engine.is_first:
+            save_checkpoint(self.folder.path / name, self.judged, self.info, half=half)
+
+    def keep_last(self) -> None:
+        """Write all that training goes on from."""
+        if self.engine.is_first:
+            path = self.folder.path / LAST
+            save_checkpoint(path, self.model, self.info, self.optimizer, average=self.average)
 
     def name_silent_attention(self) -> None:
         """Say which attentions training has worn down to nothing; their maps would be empty."""
@@ -235,60 +236,107 @@ class _Run:
             )
 
     def one_epoch(self, epoch: int) -> tuple[dict[str, float], int]:
-        """One pass over the training set → mean of each loss term with the speed, and the images seen."""
+        """One pass over the training set → mean of each loss term with the speed, and the images seen.
+
+        ``waiting`` is the share of the time in which no batch was ready.
+        """
         recipe, loss = self.info.recipe, CCANLoss(self.info.recipe.loss)
+        seed, processes = recipe.train.seed, self.engine.processes
         self.model.train()
-        sums: dict[str, float] = defaultdict(float)
-        steps = self.images.batches_in_epoch(recipe.data, recipe.train.seed, epoch)
+        steps = self.images.batches_in_epoch(recipe.data, seed, epoch, processes)
         batches = self.images.batches(
-            recipe.data, recipe.train.seed, epoch, pin_memory=self.device.type == "cuda"
+            recipe.data, seed, epoch, rank=self.engine.rank, processes=processes
         )
-        images, began = steps * recipe.data.batch_size, time.perf_counter()
+        joined = self.engine.joined if recipe.train.gather_embeddings else None
+        readout, tally = Readout(self.engine.device), _Tally(self, epoch, steps)
+        images, began = steps * recipe.data.batch_size * processes, time.perf_counter()
         name = f"epoch {epoch + 1}/{recipe.train.epochs}"
         with tqdm(total=images, desc=name, unit="img", disable=not self.progress) as bar:
-            for step, batch in enumerate(batches):
-                report = training_step(
-                    self.model,
-                    loss,
-                    self.optimizer,
-                    batch.images.to(
-                        self.device, non_blocking=True, memory_format=torch.channels_last
-                    ),
-                    batch.labels.to(self.device, non_blocking=True),
-                    recipe.train.precision,
-                )
-                values = report.values()
-                if not np.isfinite(values["loss"]):
-                    raise TrainingError(
-                        _explain_nonfinite(values, epoch, step, batch, self.images.samples)
+            for step in range(steps):
+                asked = time.perf_counter()
+                batch = next(batches)
+                tally.waiting += time.perf_counter() - asked
+                with _memory_advice(epoch, step):
+                    report = training_step(
+                        self.network,
+                        loss,
+                        self.optimizer,
+                        batch.images,
+                        batch.labels,
+                        recipe.train.precision,
+                        backward=self.engine.backward,
+                        joined=joined,
                     )
-                for key, value in values.items():
-                    sums[key] += value
-                bar.update(len(batch.labels))
+                if self.average is not None:
+                    self.average.update_parameters(self.model)
+                for read in readout.put(step, report, batch):
+                    tally.add(read)
+                bar.update(len(batch.labels) * processes)
                 left = (recipe.train.epochs - epoch) * steps - step - 1
                 minutes = (time.perf_counter() - began) / (step + 1) * left / 60
-                bar.set_postfix(loss=f"{values['loss']:.3f}", left=f"{minutes:.0f} min in all")
+                bar.set_postfix(loss=tally.shown, left=f"{minutes:.0f} min in all")
+            for read in readout.rest():
+                tally.add(read)
         seconds = time.perf_counter() - began
-        means = {key: value / steps for key, value in sums.items()}
-        return means | {"seconds": seconds, "images_per_second": images / seconds}, images
+        speed = {"seconds": seconds, "images_per_second": images / seconds}
+        return self.mean_over_processes(tally.means()) | speed | {
+            "waiting": tally.waiting / seconds
+        }, images
+
+    def mean_over_processes(self, values: dict[str, float]) -> dict[str, float]:
+        """The means of the values that each process has."""
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64)
+        if self.engine.device.type == "mps":  # it has no float64, and only one process
+            return values
+        mean = self.engine.mean(numbers.to(self.engine.device)).tolist()
+        return dict(zip(values, mean, strict=True))
 
     def validate(self, epoch: int) -> dict[str, float]:
         """mAP and rank-1 on the held-out training identities."""
         settings = self.info.recipe.eval
-        query, gallery = (
-            extract_features(
-                self.model,
-                samples,
-                batch_size=settings.batch_size,
-                workers=settings.workers,
-                device=self.device,
-            )
-            for samples in (self.query, self.gallery)
-        )
-        report = evaluate_features(query, gallery, distance=settings.distance, ap=settings.ap)
+        report = evaluate_together(self.engine, self.judged, self.query, self.gallery, settings)
         values = {"val_mAP": report.mAP, "val_rank1": report.to_dict()["rank1"]}
         self.say(f"epoch {epoch + 1}: held-out mAP {report.mAP:.1%}, R1 {values['val_rank1']:.1%}")
         return values
+
+
+class _Tally:
+    """Sums of an epoch's loss values, and the check that each of them is finite."""
+
+    def __init__(self, run: _Run, epoch: int, steps: int) -> None:
+        self.run, self.epoch, self.steps = run, epoch, steps
+        self.sums: dict[str, float] = defaultdict(float)
+        self.waiting = 0.0
+        self.shown = "…"
+
+    def add(self, read: StepValues) -> None:
+        """Take a step's values. Raises: TrainingError with the step and its images if the loss is not finite."""
+        if not np.isfinite(read.values["loss"]):
+            raise TrainingError(_explain_nonfinite(read, self.epoch, self.run.images.samples))
+        for key, value in read.values.items():
+            self.sums[key] += value
+        self.shown = f"{read.values['loss']:.3f}"
+
+    def means(self) -> dict[str, float]:
+        """Mean of each term over the epoch's steps."""
+        return {key: value / self.steps for key, value in self.sums.items()}
+
+
+@contextmanager
+def _memory_advice(epoch: int, step: int) -> Iterator[None]:
+    """Say what to lower where a device's memory is too small. Raises: TrainingError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the device's memory is too small for a step (epoch {epoch + 1}, step {step + 1}). The last checkpoint is "
+            "intact. Lower --data.identities-per-batch, or try --train.precision bfloat16, --data.no-pixels-on-device, "
+            f"a smaller --model.embedding-dim or --model.width-multiplier. {error}"
+        ) from error
+
+
+def _nothing(_: str) -> None:
+    """What the other processes say."""
 
 
 def _initial_model(recipe: Recipe, num_identities: int, fresh: bool) -> CCAN:
@@ -313,17 +361,11 @@ def _readable(samples: Sequence[Sample], say: Say) -> tuple[Sample, ...]:
     return kept
 
 
-def _explain_nonfinite(
-    values: Mapping[str, float],
-    epoch: int,
-    step: int,
-    batch: TrainingBatch,
-    samples: Sequence[Sample],
-) -> str:
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    names = ", ".join(samples[index].path.name for index in batch.indices.tolist())
+def _explain_nonfinite(read: StepValues, epoch: int, samples: Sequence[Sample]) -> str:
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in read.values.items())
+    names = ", ".join(samples[index].path.name for index in read.indices.tolist())
     return (
-        f"the loss is not finite at epoch {epoch + 1}, step {step + 1} ({terms}). The last checkpoint is "
+        f"the loss is not finite at epoch {epoch + 1}, step {read.step + 1} ({terms}). The last checkpoint is "
         "intact. Try a lower --optim.learning-rate, --optim.warmup-epochs 5, or --train.precision float32; "
         f"look at the images of this batch: {names}"
     )

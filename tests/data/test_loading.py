@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -362,9 +364,13 @@ def test_the_first_image_does_not_share_its_draws_with_the_sampler(samples: list
     assert sampler == padded
     data = data_config()
     images = images_of(samples, data)
+    first = next(images.batches(data, 3, 1))
     assert images.pixels is not None
-    shared = images.augment(images.pixels[0], 1, np.random.default_rng([3, 1]))
-    assert not torch.equal(images[0, 3, 1, 0][0], shared)
+    shared = images.augment.draw(1, np.random.default_rng([3, 1]))
+    pixels = images.pixels[first.indices[:1]]
+    assert not torch.equal(first.images[:1], images.augment.apply(pixels, [shared]))
+    own = images.augment.draw(1, np.random.default_rng([3, 1, 1]))
+    assert torch.equal(first.images[:1], images.augment.apply(pixels, [own]))
 
 
 def test_erasing_begins_with_its_epoch(samples: list[Sample]) -> None:
@@ -383,7 +389,36 @@ def test_pixels_are_kept_only_where_they_fit(samples: list[Sample]) -> None:
     small_memory = data_config(keep_decoded_limit_mb=44)
     assert images_of(large, small_memory).pixels is None
     kept = images_of(samples, data_config()).pixels
-    assert kept is not None and kept.shape == (30, 72, 36, 3) and kept.dtype == np.uint8
+    assert kept is not None and kept.shape == (30, 72, 36, 3) and kept.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_processes_get_other_people_in_every_step(samples: list[Sample], keep: bool) -> None:
+    data = data_config(keep_decoded=keep)
+    alone = list(images_of(samples, data_config(identities_per_batch=4)).batches(
+        data_config(identities_per_batch=4), 3, 1
+    ))  # fmt: skip
+    images = images_of(samples, data)
+    first, second = (list(images.batches(data, 3, 1, rank=r, processes=2)) for r in (0, 1))
+    assert len(first) == len(second) == images.batches_in_epoch(data, 3, 1, processes=2) > 0
+    for one, other, both in zip(first, second, alone, strict=True):
+        assert not set(one.labels.tolist()) & set(other.labels.tolist())
+        assert len(one.labels.unique()) == len(other.labels.unique()) == 2
+        # Together they are the batch that one process with as many people would see, augmentation included.
+        assert torch.equal(torch.cat([one.images, other.images]), both.images)
+        assert torch.equal(torch.cat([one.indices, other.indices]), both.indices)
+    with pytest.raises(DatasetError, match=r"takes 12 identities in 6 processes, but .* has 5"):
+        images.batches(data, 3, 1, processes=6)
+
+
+def test_a_pass_that_is_given_up_leaves_no_thread(samples: list[Sample]) -> None:
+    before = threading.active_count()
+    batches = images_of(samples, data_config()).batches(data_config(), 3, 1)
+    next(batches)
+    assert threading.active_count() > before
+    del batches
+    gc.collect()
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -15,13 +16,23 @@ from ccan.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     TrainingAugmentation,
+    colour_map,
     normalize,
     prepare_image,
     resize_pixels,
 )
+from tests.reference import augmentation as twin
 
 HEIGHT, WIDTH = 64, 32
 PLAIN = DataConfig(flip_probability=0.0, erasing_probability=0.0)
+
+
+def augmented(
+    augment: TrainingAugmentation, picture: np.ndarray, epoch: int, generator: np.random.Generator
+) -> torch.Tensor:
+    """One picture, (3, H, W)."""
+    pixels = torch.from_numpy(picture.copy())[None]
+    return augment.apply(pixels, [augment.draw(epoch, generator)])[0]
 
 
 def numbered(height: int, width: int) -> np.ndarray:
@@ -78,7 +89,7 @@ def test_crops_stay_inside_and_reach_every_place() -> None:
     tops: set[int] = set()
     lefts: set[int] = set()
     for _ in range(300):
-        rows, columns = place_of(augment(picture, 0, rng))
+        rows, columns = place_of(augmented(augment, picture, 0, rng))
         assert rows.shape == (HEIGHT, WIDTH)
         top, left = int(rows[0, 0]), int(columns[0, 0])
         assert np.array_equal(rows, np.broadcast_to(top + np.arange(HEIGHT)[:, None], rows.shape))
@@ -98,7 +109,7 @@ def test_flips_are_horizontal_and_as_frequent_as_set(
     rng = np.random.default_rng(1)
     flipped = 0
     for _ in range(400):
-        rows, columns = place_of(augment(picture, 0, rng))
+        rows, columns = place_of(augmented(augment, picture, 0, rng))
         assert (np.diff(rows, axis=0) == 1).all()  # never upside down
         steps = set(np.diff(columns, axis=1).flatten().tolist())
         assert steps in ({1}, {-1})
@@ -111,7 +122,7 @@ def erased_boxes(config: DataConfig, epoch: int, count: int, seed: int = 2) -> l
     augment = TrainingAugmentation(HEIGHT, WIDTH, config)
     picture = np.full((*augment.resized, 3), 250, np.uint8)
     rng = np.random.default_rng(seed)
-    return [(augment(picture, epoch, rng) == 0).all(dim=0).numpy() for _ in range(count)]
+    return [(augmented(augment, picture, epoch, rng) == 0).all(dim=0).numpy() for _ in range(count)]
 
 
 def test_nothing_is_erased_before_its_epoch() -> None:
@@ -170,7 +181,7 @@ def test_the_erased_box_has_the_colour_of_the_imagenet_mean() -> None:
     )  # fmt: skip
     augment = TrainingAugmentation(HEIGHT, WIDTH, config)
     picture = np.random.default_rng(0).integers(0, 256, (*augment.resized, 3), np.uint8)
-    image = augment(picture, 0, np.random.default_rng(4))
+    image = augmented(augment, picture, 0, np.random.default_rng(4))
     side = round(math.sqrt(0.2 * HEIGHT * WIDTH))
     erased = (image == 0).all(dim=0)
     assert erased.sum() == side * side
@@ -185,7 +196,7 @@ def test_a_box_that_never_fits_erases_nothing() -> None:
     )  # fmt: skip
     augment = TrainingAugmentation(HEIGHT, WIDTH, config)
     picture = np.full((*augment.resized, 3), 250, np.uint8)
-    assert (augment(picture, 0, np.random.default_rng(0)) != 0).all()
+    assert (augmented(augment, picture, 0, np.random.default_rng(0)) != 0).all()
 
 
 def test_the_picture_is_left_as_it_was() -> None:
@@ -193,15 +204,76 @@ def test_the_picture_is_left_as_it_was() -> None:
         HEIGHT, WIDTH, DataConfig(flip_probability=1.0, erasing_probability=1.0)
     )
     picture = numbered(*augment.resized)
-    before = picture.copy()
-    picture.setflags(write=False)  # as kept pixels could be shared
-    image = augment(picture, 60, np.random.default_rng(0))
+    pixels = torch.from_numpy(picture)[None]
+    before = pixels.clone()
+    image = augment.apply(pixels, [augment.draw(60, np.random.default_rng(0))])
     image += 1
-    assert np.array_equal(picture, before)
+    assert torch.equal(pixels, before)
 
 
 def test_the_generator_alone_decides() -> None:
     augment = TrainingAugmentation(HEIGHT, WIDTH, DataConfig())
     picture = np.random.default_rng(0).integers(0, 256, (*augment.resized, 3), np.uint8)
-    first, again, other = (augment(picture, 60, np.random.default_rng(s)) for s in (3, 3, 4))
+    first, again, other = (
+        augmented(augment, picture, 60, np.random.default_rng(s)) for s in (3, 3, 4)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("epoch", [0, 60])
+def test_a_batch_equals_its_images_one_by_one_in_the_slow_twin(epoch: int) -> None:
+    config = DataConfig(crop_margin=1.25, erasing_probability=0.7)
+    augment = TrainingAugmentation(HEIGHT, WIDTH, config)
+    pictures = np.random.default_rng(0).integers(0, 256, (11, *augment.resized, 3), np.uint8)
+    draws = [augment.draw(epoch, np.random.default_rng([5, k])) for k in range(11)]
+    found = augment.apply(torch.from_numpy(pictures), draws)
+    assert found.shape == (11, 3, HEIGHT, WIDTH) and found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for number, picture in enumerate(pictures):
+        generator = np.random.default_rng([5, number])
+        expected = twin.augmented(picture, (HEIGHT, WIDTH), config, epoch, generator)
+        assert np.abs(found[number].numpy() - expected).max() < 2e-6
+        assert torch.equal(
+            found[number], augment.apply(torch.from_numpy(picture)[None], [draws[number]])[0]
+        )
+    assert any(draw.box[2] for draw in draws) == (epoch == 60)
+    assert len({draw.flip for draw in draws}) == 2
+
+
+def test_colour_jitter_worked_by_hand() -> None:
+    """Grey g under brightness 2 and contrast ½: ½·2g + ¼; saturation and hue leave grey alone."""
+    grey = np.full(3, 0.3)
+    matrix = colour_map(brightness=2, contrast=0.5, saturation=7, turn=2.0)
+    assert matrix[:, :3] @ grey + matrix[:, 3] == pytest.approx(grey + 0.25, abs=1e-5)
+    luma = np.array([0.299, 0.587, 0.114])
+    colour = np.array([0.9, 0.2, 0.4])
+    without = colour_map(1, 1, 0, 0)[:, :3] @ colour
+    assert without == pytest.approx(np.full(3, luma @ colour), abs=1e-5)
+    turned = colour_map(1, 1, 1, 2 * math.pi / 3)[:, :3]
+    assert luma @ turned @ colour == pytest.approx(luma @ colour, abs=1e-5)
+    assert turned @ turned @ turned == pytest.approx(np.eye(3), abs=1e-6)
+    assert colour_map(1, 1, 1, 0) == pytest.approx(np.eye(3, 4), abs=1e-12)
+
+
+def test_colour_jitter_changes_its_share_of_the_images_and_no_other_draw() -> None:
+    plain = DataConfig(erasing_from_epoch=0)
+    jittered = dataclasses.replace(plain, jitter_probability=0.4)
+    augment = {one: TrainingAugmentation(HEIGHT, WIDTH, one) for one in (plain, jittered)}
+    draws = {
+        one: [augment[one].draw(0, np.random.default_rng(k)) for k in range(300)]
+        for one in (plain, jittered)
+    }
+    assert all(draw.colour is None for draw in draws[plain])
+    with_colour = [draw for draw in draws[jittered] if draw.colour is not None]
+    assert 0.32 < len(with_colour) / 300 < 0.48
+    for one, other in zip(draws[plain], draws[jittered], strict=True):
+        assert dataclasses.replace(other, colour=None) == one
+    picture = np.random.default_rng(1).integers(0, 256, (*augment[plain].resized, 3), np.uint8)
+    pixels = torch.from_numpy(np.stack([picture] * 40))
+    one, other = (augment[c].apply(pixels, draws[c][:40]) for c in (plain, jittered))
+    for number, draw in enumerate(draws[jittered][:40]):
+        same = torch.allclose(one[number], other[number], atol=1e-5)
+        assert same == (draw.colour is None)
+    low, high = (normalize(np.full((1, 1, 3), value, np.uint8)) for value in (0, 255))
+    erased = other == 0
+    assert ((other >= low - 1e-5) & (other <= high + 1e-5) | erased).all()

@@ -19,7 +19,7 @@ from ccan.data.records import ReIDDataset
 from ccan.errors import ConfigError, DatasetError, TrainingError
 from ccan.model import CCAN
 from ccan.training import fit, loop
-from ccan.training.loop import fingerprint, hold_out
+from ccan.training.held_out import fingerprint, hold_out
 from tests.training.people import tiny_dataset, tiny_recipe
 
 
@@ -207,13 +207,13 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_advice(
 
     real, calls = loop.training_step, 0
 
-    def poisoned(model: torch.nn.Module, *rest: object) -> object:
+    def poisoned(model: torch.nn.Module, *rest: object, **options: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 6:  # the second epoch
             with torch.no_grad():
                 next(model.parameters()).fill_(torch.nan)
-        return real(model, *rest)  # type: ignore[arg-type]
+        return real(model, *rest, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "training_step", poisoned)
