@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from ccan.config import LossConfig, ModelConfig, OptimConfig
+from ccan.data.loading import TrainingBatch
 from ccan.losses import CCANLoss
 from ccan.model import build_ccan
+from ccan.training.readout import Readout
 from ccan.training.step import (
     build_optimizer,
     learning_rate_at,
@@ -93,3 +95,41 @@ def test_the_network_learns_eight_people_by_heart() -> None:
         max_rank=5,
     )
     assert report.rank(1) == 1.0 and report.mAP > 0.9
+
+
+def test_the_fused_optimizer_leaves_weights_alone_without_asking_the_loss() -> None:
+    """On CUDA nothing waits for the loss: the kernel itself is told. The processor has the same kernel."""
+    torch.manual_seed(1)
+    model = build_ccan(SMALL, 2).train()
+    fused = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    labels = torch.tensor([0, 0, 1, 1])
+    before = [value.clone() for value in model.parameters()]
+    training_step(model, CCANLoss(), fused, torch.full((4, 3, 32, 32), torch.nan), labels)
+    assert all(map(torch.equal, model.parameters(), before))
+    model = build_ccan(SMALL, 2).train()  # its statistics have seen NaN
+    fused = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    before = [value.clone() for value in model.parameters()]
+    training_step(model, CCANLoss(), fused, torch.randn(4, 3, 32, 32), labels)
+    assert not all(map(torch.equal, model.parameters(), before))
+
+
+def test_values_come_back_in_order_after_the_lag() -> None:
+    torch.manual_seed(1)
+    model = build_ccan(SMALL, 2).eval()
+    loss = CCANLoss()
+    readout = Readout(torch.device("cpu"))
+    readout.lag = 2  # as on a CUDA device, only shorter
+    labels = torch.tensor([0, 0, 1, 1])
+    reports, read = [], []
+    for step in range(5):
+        images = torch.randn(4, 3, 32, 32)
+        reports.append(loss(model(images), labels))
+        batch = TrainingBatch(images, labels, torch.full((4,), step))
+        due = list(readout.put(step, reports[-1], batch))
+        assert len(due) == (step >= 2)
+        read += due
+    read += list(readout.rest())
+    assert [one.step for one in read] == [0, 1, 2, 3, 4]
+    for one, report in zip(read, reports, strict=True):
+        assert one.values == pytest.approx(report.values(), rel=1e-6)
+        assert one.indices.tolist() == [one.step] * 4
