@@ -15,6 +15,7 @@ import tyro
 from ccan.cli.ablate import Ablate
 from ccan.cli.check import Check
 from ccan.cli.evaluate import Evaluate
+from ccan.cli.export import Export
 from ccan.cli.extract import Extract
 from ccan.cli.report import Report
 from ccan.cli.score import Score
@@ -41,6 +42,7 @@ COMMANDS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "extract": Extract,
     "score": Score,
+    "export": Export,
 }
 
 
