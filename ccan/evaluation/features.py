@@ -37,6 +37,8 @@ def extract_features(
 ) -> FeatureSet:
     """The model's descriptor of each image: resized, normalised, nothing else (section 4.1).
 
+    A CCAN is run with its batch norms folded (`ccan.model.fast`): the same numbers up to rounding, in less time.
+
     Args:
         model: gives a `CCANOutput` for images (B, 3, height, width); its training mode is restored afterwards.
         samples: images, whose identity, camera and path go into the result in the same order.
@@ -66,7 +68,7 @@ def extract_features(
         warnings.filterwarnings("ignore", "left out: ", UserWarning)
         # The batches are handed over: processes of an unfinished pass end at once when nobody holds them.
         features, rows = _forward_all(
-            model, images.batches(config), device, autocast, advance, strict, flip
+            _folded(model), images.batches(config), device, autocast, advance, strict, flip
         )
     if len(rows) < len(samples):
         _complain(samples, rows, strict)
@@ -175,6 +177,14 @@ def _progress_of(
 
         with tqdm(total=total, desc="features", unit="img", disable=not progress) as bar:
             yield bar.update
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """The model for one pass over many images, from its weights of this moment."""
+    from ccan.model.fast import fast_for_inference  # torchvision is needed only here
+    from ccan.model.network import CCAN
+
+    return fast_for_inference(model) if isinstance(model, CCAN) else model
 
 
 def _forward_all(
