@@ -2,7 +2,7 @@
 
     python benchmarks/bench_inference.py [--device cuda] [--model paper] [--batch 64] [--steps 30]
 
-On CUDA float32 and bfloat16 autocast, standard and channels-last layout are compared as ratios; on the CPU the layouts.
+Compared as ratios with the plain way: layouts, folded batch norms; on CUDA also bfloat16 autocast and torch.compile.
 Result: benchmarks/results/inference_<device>.json.
 """
 

@@ -1,9 +1,9 @@
-"""A training step of the demo and of the paper's network: forward, loss, backward, Adam, on random images.
+"""A training step of the demo and of the paper's network, and the loop that feeds it.
 
     python benchmarks/bench_training.py [--device cuda] [--model paper] [--batch 64] [--steps 30]
 
-On CUDA float32 and bfloat16 autocast, standard and channels-last layout are compared as ratios; on the CPU the layouts.
-Result: benchmarks/results/training_<device>.json.
+Compared as ratios in one run: layouts (on CUDA also bfloat16 autocast and torch.compile) on random images, then whole
+loops with their images (`pipeline.py`), on CUDA also at Market-1501's size. Result: results/training_<device>.json.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from networks import Setting, Way, measure
+from pipeline import measure_pipeline
 
 from ccan.losses import CCANLoss, LossReport
 from ccan.training import training_step
@@ -34,7 +35,7 @@ def prepare_step(setting: Setting, way: Way) -> Callable[[], LossReport]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    measure("training", "Time a training step.", prepare_step, arguments)
+    measure("training", "Time a training step.", prepare_step, arguments, measure_pipeline)
 
 
 if __name__ == "__main__":

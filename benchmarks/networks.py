@@ -30,6 +30,7 @@ from ccan.device import choose_device
 from ccan.errors import ConfigError
 from ccan.experiments.recipes import recipe
 from ccan.model import CCAN, build_ccan
+from ccan.model.fast import fast_for_inference
 
 IDENTITIES = 751
 """Training identities, the width of both FC2: those of Market-1501."""
@@ -43,11 +44,18 @@ class Way:
     """Autocast of the forward pass."""
     channels_last: bool = False
     """Whether weights and images lie in memory channel by channel for each pixel, or plane by plane."""
+    folded: bool = False
+    """Batch norms folded, 1×1 convolutions joined (`ccan.model.fast`); inference only."""
+    compiled: str | None = None
+    """torch.compile's mode, or None = eager."""
 
     @property
     def name(self) -> str:
         """As it stands in the results."""
-        return f"{self.precision}, {'channels last' if self.channels_last else 'standard layout'}"
+        words = [self.precision, "channels last" if self.channels_last else "standard layout"]
+        words += ["folded"] if self.folded else []
+        words += [f"compiled ({self.compiled})"] if self.compiled else []
+        return ", ".join(words)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -55,11 +63,19 @@ class Way:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def ways_on(device: torch.device) -> list[Way]:
-    """What is compared on a device; the plain way comes first."""
-    if device.type == "cuda":
-        return [Way("float32"), Way("float32", True), Way("bfloat16"), Way("bfloat16", True)]
-    return [Way("float32"), Way("float32", True)]
+def ways_on(device: torch.device, inference: bool = False) -> list[Way]:
+    """What is compared on a device; the plain way comes first, the way that `ccan` takes last."""
+    folded = [Way("float32", True, folded=True)] if inference else []
+    if device.type != "cuda":
+        return [Way("float32"), Way("float32", True), *folded]
+    return [
+        Way("float32"),
+        Way("float32", True),
+        *folded,
+        Way("bfloat16", True, compiled="default"),
+        Way("bfloat16", True, compiled="reduce-overhead"),  # CUDA graphs
+        Way("bfloat16", True),
+    ]
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,12 @@ class Setting:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = build_ccan(self.recipe.model, IDENTITIES)
-        return model.to(self.device).to(memory_format=way.memory_format)
+        if way.folded:
+            model = fast_for_inference(model)
+        model = model.to(self.device).to(memory_format=way.memory_format)
+        if way.compiled:
+            model.compile(mode=way.compiled)
+        return model
 
     def images(self, way: Way) -> torch.Tensor:
         """Noise of an image's scale, (B, 3, H, W)."""
@@ -97,7 +118,16 @@ Prepare = Callable[[Setting, Way], Callable[[], object]]
 """Builds a network in one way and gives the work that is timed, one batch a call."""
 
 
-def compare(setting: Setting, prepare: Prepare) -> dict[str, Any]:
+def ceiling(device: torch.device, precision: str) -> float:
+    """GFLOP/s of a large matrix product here and now: what no network can exceed."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    size = 8192 if device.type == "cuda" else 1536
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = seconds_of(lambda: left @ right, repeats=10, warmup=3, device=device)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def compare(setting: Setting, prepare: Prepare, inference: bool = False) -> dict[str, Any]:
     """Every way one after the other in this process: ms a step, images/s, peak MiB, GFLOP/s, and ratios to the plain.
 
     The arithmetic is counted once (multiplications and additions of convolutions and matrix products); peak memory
@@ -105,7 +135,12 @@ def compare(setting: Setting, prepare: Prepare) -> dict[str, Any]:
     """
     result: dict[str, Any] = {"batch": setting.batch, "steps": setting.steps}
     measured: dict[str, dict[str, Any]] = {}
-    for way in ways_on(setting.device):
+    ways = ways_on(setting.device, inference)
+    result["ceiling_gflop_per_second"] = {
+        precision: ceiling(setting.device, precision)
+        for precision in dict.fromkeys(way.precision for way in ways)
+    }
+    for way in ways:
         gc.collect()
         reset_peak_memory(setting.device)
         work = prepare(setting, way)
@@ -119,10 +154,13 @@ def compare(setting: Setting, prepare: Prepare) -> dict[str, Any]:
             "ms_a_step": {name: 1000 * value for name, value in times.items()},
             "images_per_second": setting.batch / times["median"],
             "gflop_per_second": result["gflop_a_step"] / times["median"],
+            "share_of_ceiling": result["gflop_a_step"]
+            / times["median"]
+            / result["ceiling_gflop_per_second"][way.precision],
             "peak_mib": peak_memory(setting.device),
         }
         del work
-    plain = measured[ways_on(setting.device)[0].name]
+    plain = measured[ways[0].name]
     for figures in measured.values():
         figures["speed_ratio"] = figures["images_per_second"] / plain["images_per_second"]
         figures["memory_ratio"] = figures["peak_mib"] / plain["peak_mib"]
@@ -166,9 +204,16 @@ def arguments_of(description: str, arguments: list[str] | None) -> argparse.Name
 
 
 def measure(
-    what: str, description: str, prepare: Prepare, arguments: list[str] | None = None
+    what: str,
+    description: str,
+    prepare: Prepare,
+    arguments: list[str] | None = None,
+    more: Callable[[Setting], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Parse the command line, compare, print and write `what_<device type>.json`; gives back what was written."""
+    """Parse the command line, compare, print and write `what_<device type>.json`; gives back what was written.
+
+    What ``more`` measures of a setting stands beside its ways.
+    """
     asked = arguments_of(description, arguments)
     commit()
     on_cpu = asked.device.type == "cpu"
@@ -178,7 +223,9 @@ def measure(
         batch = asked.batch or (8 if heavy else 64)
         steps = asked.steps or (3 if heavy else 10 if on_cpu else 30)
         setting = Setting(recipe(name, "market1501"), asked.device, batch, steps)
-        result[name] = compare(setting, prepare)
+        result[name] = compare(setting, prepare, inference=what == "inference")
+        if more is not None:
+            result[name] |= more(setting)
     if asked.device.type == "cuda":
         result["float32_means"] = float32_means()
     report = write_result(f"{what}_{asked.device.type}", result, asked.device, asked.results)

@@ -11,10 +11,12 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|ccan) [^`\n]+)`")
 ASSIGNMENT = re.compile(r"^[A-Z_]+=")
+SHELL = re.compile(r"^[a-z_]+=\$\(")  # name=$(command …): for people and a cluster
 SEPARATORS = {"&&", "||", "|", ";", "&"}
 
 # Programs that are not ours; their lines are read by people and by the set-up's own tests.
-FOREIGN = {"apt-get", "brew", "cd", "conda", "git", "grep", "pip", "ssh", "touch"}
+FOREIGN = {"apt-get", "brew", "cd", "conda", "git", "grep", "head", "pip", "sbatch", "ssh", "touch"}
+LAUNCHERS = {"torchrun", "accelerate", "srun"}
 
 
 def pages() -> list[Path]:
@@ -53,7 +55,7 @@ def check(command: list[str]) -> None:
     words = list(command)
     while words and (ASSIGNMENT.match(words[0]) or words[0] == "sudo"):
         words.pop(0)
-    if not words:
+    if not words or SHELL.match(command[0]):
         return
     program, rest = Path(words[0]).name, words[1:]
     if ">" in rest:
@@ -65,6 +67,12 @@ def check(command: list[str]) -> None:
         from ccan.cli import parse
 
         parse(rest)
+    elif program in LAUNCHERS:
+        from ccan.cli import parse
+
+        module = rest.index("-m")  # what is launched is ours; the launcher's own options are not
+        assert rest[module + 1] == "ccan.cli", f"launches another module: {shlex.join(command)}"
+        parse(rest[module + 2 :])
     elif program in ("python", "python3"):
         check_python(rest)
     elif program == "pre-commit":

@@ -105,7 +105,8 @@ def test_the_page_says_how_fast_the_networks_are() -> None:
     expected = []
     for network, what in product(("demo", "paper"), ("training", "inference")):
         found = results(f"{what}_cpu")[network]
-        plain, last = found["ways"].values()
+        plain, last, *folded = found["ways"].values()
+        best = [plain, last, *folded][-1]
         expected.append(
             [
                 f"{network}, {what}",
@@ -113,11 +114,28 @@ def test_the_page_says_how_fast_the_networks_are() -> None:
                 f"{found['gflop_a_step'] / found['batch']:.2f}",
                 f"{plain['images_per_second']:.1f}",
                 f"{last['images_per_second']:.1f}",
-                f"{last['speed_ratio']:.2f}",
-                f"{last['peak_mib']:.0f}",
+                f"{folded[0]['images_per_second']:.1f}" if folded else "",
+                f"{best['speed_ratio']:.2f}",
+                f"{100 * best['share_of_ceiling']:.0f} %",
+                f"{best['peak_mib']:.0f}",
             ]
         )
     assert table_under("How fast are the networks?") == expected
+
+
+def test_the_page_says_whether_training_waits_for_its_images() -> None:
+    expected = [
+        [
+            network,
+            name,
+            f"{figures['images_per_second']:.1f}",
+            f"{figures['speed_ratio']:.2f}",
+            f"{100 * figures['waiting']:.1f} %",
+        ]
+        for network in ("demo", "paper")
+        for name, figures in results("training_cpu")[network]["pipeline"].items()
+    ]
+    assert table_under("Does training wait for its images?") == expected
 
 
 def test_spread_and_seconds_by_hand(script: Import) -> None:
@@ -176,7 +194,7 @@ def test_ways_are_compared_with_the_plain_one(script: Import, device: str) -> No
     forward = networks.compare(setting, inference.prepare_forward)
     # Backward is two products where forward is one, but for the first layer, which needs no gradient of its images.
     assert 2.5 < found["gflop_a_step"] / forward["gflop_a_step"] < 3
-    names = {"cpu": 2, "cuda": 4}[device]
+    names = {"cpu": 2, "cuda": 5}[device]
     assert len(found["ways"]) == len(forward["ways"]) == names
     assert next(iter(found["ways"])) == "float32, standard layout"
     plain = found["ways"]["float32, standard layout"]
@@ -195,15 +213,20 @@ def test_ways_do_what_their_names_say(script: Import) -> None:
     assert names == [
         "float32, standard layout",
         "float32, channels last",
-        "bfloat16, standard layout",
+        "bfloat16, channels last, compiled (default)",
+        "bfloat16, channels last, compiled (reduce-overhead)",
         "bfloat16, channels last",
     ]
+    on_cpu = [way.name for way in networks.ways_on(torch.device("cpu"), inference=True)]
+    assert on_cpu == [*names[:2], "float32, channels last, folded"]
     setting = networks.Setting(tiny_recipe(), torch.device("cpu"), 8, 1)
-    for way in networks.ways_on(torch.device("cuda")):
+    for way in networks.ways_on(torch.device("cpu"), inference=True):
         form = torch.channels_last if way.channels_last else torch.contiguous_format
         assert setting.images(way).is_contiguous(memory_format=form)
-        weight = setting.network(way).get_parameter("i1.conv3.conv.weight")
+        network = setting.network(way)
+        weight = network.get_parameter("i1.conv3.conv.weight")
         assert weight.is_contiguous(memory_format=form)
+        assert way.folded != any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
     assert set(networks.float32_means()) == {"convolutions", "matrix_products"}
 
 
@@ -225,6 +248,65 @@ def test_a_benchmark_from_the_command_line(
     with pytest.raises(SystemExit):
         main(["--batch", "9"])
     assert "--batch must be a multiple of 4" in capsys.readouterr().err
+
+
+def test_the_loop_is_fed_in_three_ways(script: Import) -> None:
+    networks, pipeline = script("networks"), script("pipeline")
+    setting = networks.Setting(tiny_recipe(), torch.device("cpu"), batch=8, steps=3)
+    found = pipeline.measure_pipeline(setting)["pipeline"]
+    assert list(found) == [
+        "decoded in the loop, standard layout",
+        "decoded by a process, channels last",
+        "pixels kept, channels last",
+    ]
+    first = found["decoded in the loop, standard layout"]["images_per_second"]
+    for figures in found.values():
+        assert 0 <= figures["waiting"] < 1 and figures["images_per_second"] > 0
+        assert figures["speed_ratio"] == pytest.approx(figures["images_per_second"] / first)
+
+
+def test_the_ceiling_is_above_what_a_network_reaches(script: Import) -> None:
+    networks, inference = script("networks"), script("bench_inference")
+    setting = networks.Setting(tiny_recipe(), torch.device("cpu"), batch=8, steps=3)
+    found = networks.compare(setting, inference.prepare_forward, inference=True)
+    for way in found["ways"].values():
+        ratio = way["gflop_per_second"] / found["ceiling_gflop_per_second"]["float32"]
+        assert way["share_of_ceiling"] == pytest.approx(ratio)
+        assert 0 < ratio < 1
+
+
+@pytest.mark.slow
+def test_scaling_is_measured_and_drawn(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("bench_scaling")
+    monkeypatch.setattr(bench, "AXES", {"batch": (8, 16), "parts": (1, 2), "embedding_dim": (8,)})
+    calls: list[tuple[object, ...]] = []
+
+    def measured_here(axis: str, value: int, *_: object) -> dict[str, Any]:
+        calls.append((axis, value))
+        return {"axis": axis, "value": value, "mib": 1.0 * value, "ms_a_step": {"median": 2.0}}
+
+    class Here:
+        """A pool whose work is done in this process, by a stand-in."""
+
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def apply(self, _: object, arguments: tuple[Any, ...]) -> dict[str, Any]:
+            return measured_here(*arguments)
+
+    monkeypatch.setattr(bench.multiprocessing, "get_context", lambda _: bench)
+    monkeypatch.setattr(bench, "Pool", lambda _: Here(), raising=False)
+    bench.main(["--device", "cpu", "--results", str(tmp_path)])
+    assert calls == [("batch", 8), ("batch", 16), ("parts", 1), ("parts", 2), ("embedding_dim", 8)]
+    assert (tmp_path / "scaling_cpu.png").stat().st_size > 5000
+    assert len(json.loads((tmp_path / "scaling_cpu.json").read_text())["result"]["points"]) == 5
+    one = script("bench_scaling").point("parts", 2, "demo", "cpu", 1)
+    assert one["ms_a_step"]["median"] > 0 and one["mib"] > 0
 
 
 def people(identities: int, images: int = 18) -> ReIDDataset:
