@@ -187,7 +187,7 @@ def listening(
 ) -> None:
     """Write down every step of a run; kill the run before a step for which `stop` holds."""
 
-    def step(model: Any, loss: Any, optimizer: Any, images: Any, *rest: Any) -> Any:
+    def step(model: Any, loss: Any, optimizer: Any, images: Any, *rest: Any, **options: Any) -> Any:
         if stop():
             raise Killed
         weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -196,7 +196,7 @@ def listening(
             for name, value in model.named_parameters()
             if value in optimizer.state
         }
-        report = training_step(model, loss, optimizer, images, *rest)
+        report = training_step(model, loss, optimizer, images, *rest, **options)
         rate, value = optimizer.param_groups[0]["lr"], float(report.loss.detach())
         seen.append(Seen(rate, images.cpu(), weights, momenta, value))
         return report
