@@ -1,0 +1,112 @@
+"""What if a part counted more, or less? Distances with weights on the parts, without reading a feature again.
+
+A weight w_s acts on B_s p_s before the normalisation: f_L(w) = Σ_s w_s B_s p_s + b. All that the distance needs of an
+image is the Gram matrix of its parts and the bias, (kp+1)×(kp+1) numbers, and those of the query with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccan.errors import ShapeError
+from ccan.explain.embedding import LOCAL, EmbeddingMaps, branch_of
+from ccan.explain.trace import GLOBAL, Trace
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PartVectors:
+    """What weights act on, for N images; in float64.
+
+    Attributes:
+        parts: B_s p_s of each part, then the bias b, (N, kp+1, d); None without a local branch.
+        direction: f_G/‖f_G‖, (N, d); None without a global branch.
+    """
+
+    parts: Values | None
+    direction: Values | None
+
+
+@dataclass(frozen=True)
+class QueryGrams:
+    """One query beside N gallery images, as small as sliders need it.
+
+    Attributes:
+        own: Gram matrix of the query's parts and bias, (kp+1, kp+1); None without a local branch.
+        gallery: that of each gallery image, (N, kp+1, kp+1).
+        between: inner products of the query's with each gallery image's, (N, kp+1, kp+1).
+        global_squared: ‖Δ_G‖², (N,); zeros without a global branch.
+    """
+
+    own: Values | None
+    gallery: Values | None
+    between: Values | None
+    global_squared: Values
+
+    def distances(self, parts: Sequence[float] | None = None, global_weight: float = 1.0) -> Values:
+        """d² = w_G ‖Δ_G‖² + ‖Δ_L(w)‖², (N,): squared Euclidean distances with these weights.
+
+        Args:
+            parts: w_1 … w_kp, each ≥ 0; None = all 1, which together with w_G = 1 is the plain distance.
+            global_weight: w_G ≥ 0.
+
+        Raises: ShapeError for another number of weights or a negative one.
+        """
+        weights = np.asarray([] if parts is None else parts, dtype=np.float64)
+        if global_weight < 0 or (weights < 0).any():
+            raise ShapeError(f"weights must be at least 0, got {global_weight} and {parts}")
+        squared = global_weight * self.global_squared
+        if self.own is None or self.gallery is None or self.between is None:
+            return squared
+        count = len(self.own) - 1
+        weights = np.ones(count) if parts is None else weights
+        if weights.shape != (count,):
+            raise ShapeError(f"expected {count} weights, one for each part, got {len(weights)}")
+        w = np.append(weights, 1.0)  # the bias counts as it is
+        lengths = np.sqrt(np.einsum("s,nst,t->n", w, self.gallery, w).clip(min=0))
+        own = np.sqrt(max(float(w @ self.own @ w), 0.0))
+        inner = np.einsum("s,nst,t->n", w, self.between, w)
+        cosine = inner / np.maximum(own * lengths, 1e-24)
+        # A zero vector stays zero when it is normalised.
+        mine, theirs = float(own > 1e-12), (lengths > 1e-12).astype(np.float64)
+        return squared + (mine + theirs - 2 * cosine * mine * theirs).clip(min=0)
+
+
+def part_vectors(maps: EmbeddingMaps, trace: Trace) -> PartVectors:
+    """The vectors of the images of a trace."""
+    shares = maps.parts(trace)
+    local = [value for name, value in shares.items() if branch_of(name) == LOCAL]
+    parts = direction = None
+    if local:
+        bias = maps.biases[LOCAL].expand_as(local[0])
+        parts = np.stack([value.cpu().double().numpy() for value in (*local, bias)], axis=1)
+    if GLOBAL in maps.biases:
+        embedding = maps.embedding(trace, GLOBAL).cpu().double().numpy()
+        length = np.linalg.norm(embedding, axis=1, keepdims=True)
+        direction = embedding / np.maximum(length, 1e-12)
+    return PartVectors(parts, direction)
+
+
+def gram_matrices(parts: Values) -> Values:
+    """Gram matrix of each image's parts and bias, (N, kp+1, d) → (N, kp+1, kp+1)."""
+    return np.einsum("nsd,ntd->nst", parts, parts)
+
+
+def query_grams(query: PartVectors, gallery: PartVectors) -> QueryGrams:
+    """What sliders need of one query and a gallery. Raises: ShapeError unless there is one query."""
+    counts = {len(values) for values in (query.parts, query.direction) if values is not None}
+    if counts != {1}:
+        raise ShapeError(f"expected the vectors of one query, got {sorted(counts)}")
+    size = next(len(v) for v in (gallery.parts, gallery.direction) if v is not None)
+    squared = np.zeros(size)
+    if query.direction is not None and gallery.direction is not None:
+        squared = np.square(gallery.direction - query.direction).sum(axis=1)
+    if query.parts is None or gallery.parts is None:
+        return QueryGrams(None, None, None, squared)
+    between = np.einsum("sd,ntd->nst", query.parts[0], gallery.parts)
+    return QueryGrams(gram_matrices(query.parts)[0], gram_matrices(gallery.parts), between, squared)
