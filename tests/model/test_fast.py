@@ -9,38 +9,30 @@ import torch
 
 from ccan.config import ModelConfig
 from ccan.explain.attention import record_attention
-from ccan.model import CCAN, build_ccan
+from ccan.model import CCAN
 from ccan.model.fast import FastInception, FoldedConv, fast_for_inference
+from tests.explain import networks
+from tests.explain.networks import SMALL
 
-SMALL = ModelConfig(
-    width_multiplier=0.125, embedding_dim=7, image_height=96, image_width=32, parts=3
-)
-CONFIGS = {
-    "whole": SMALL,
-    "global only": replace(SMALL, local_branch=False, cca=False),
-    "local only": replace(SMALL, global_branch=False, ssa=False, cca=False),
-    "non-local": replace(SMALL, attention="non_local"),
+CONFIGS = networks.CONFIGS | {
     "neck and stride": replace(SMALL, neck="batch_norm", last_stride=1),
     "rescaled input": replace(SMALL, input_affine="googlenet"),
 }
 
 
 def trained_looking(config: ModelConfig) -> CCAN:
-    """A network whose batch norms have seen something."""
-    torch.manual_seed(2)
-    model = build_ccan(config, 5)
+    """A float32 network in training whose batch norms have statistics and scales of their own."""
+    model = networks.network(config, dtype=torch.float32).train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.3, 2)
+            module.momentum = 0.1
             with torch.no_grad():
                 module.weight.uniform_(0.5, 1.5)
-    return model.train()
+    return model
 
 
 def images() -> torch.Tensor:
-    return torch.randn(3, 3, 96, 32, generator=torch.Generator().manual_seed(5))
+    return networks.images(3, torch.float32)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -54,7 +46,7 @@ def test_the_output_is_the_same(name: str):
             assert (one is None) == (other is None)
             if one is not None:
                 assert other.dtype == dtype
-                assert torch.allclose(one, other, rtol=tolerance, atol=tolerance)
+                assert (one - other).norm() < tolerance * one.norm()
 
 
 def test_the_model_itself_is_left_alone_and_the_copy_follows_its_weights():
@@ -68,8 +60,8 @@ def test_the_model_itself_is_left_alone_and_the_copy_follows_its_weights():
         model.get_parameter("global_branch.i3.inception5b.branch1.bn.bias").add_(5)
     with torch.inference_mode():
         second = fast_for_inference(model)(images()).descriptor
-        assert torch.allclose(second, model.eval()(images()).descriptor, atol=1e-5)
-        assert not torch.allclose(second, first(images()).descriptor, atol=1e-5)
+        assert torch.allclose(second, model.eval()(images()).descriptor, atol=1e-4)
+        assert not torch.allclose(second, first(images()).descriptor, atol=1e-2)
 
 
 def test_there_are_fewer_convolutions_and_no_batch_norms():
