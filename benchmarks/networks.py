@@ -48,6 +48,8 @@ class Way:
     """Batch norms folded, 1×1 convolutions joined (`ccan.model.fast`); inference only."""
     compiled: str | None = None
     """torch.compile's mode, or None = eager."""
+    exported: bool = False
+    """As the file of `ccan export`, run by onnxruntime; inference only."""
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ class Way:
         words = [self.precision, "channels last" if self.channels_last else "standard layout"]
         words += ["folded"] if self.folded else []
         words += [f"compiled ({self.compiled})"] if self.compiled else []
+        words += ["exported to ONNX"] if self.exported else []
         return ", ".join(words)
 
     @property
@@ -64,10 +67,11 @@ class Way:
 
 
 def ways_on(device: torch.device, inference: bool = False) -> list[Way]:
-    """What is compared on a device; the plain way comes first, the way that `ccan` takes last."""
+    """What is compared on a device; the plain way comes first."""
     folded = [Way("float32", True, folded=True)] if inference else []
     if device.type != "cuda":
-        return [Way("float32"), Way("float32", True), *folded]
+        exported = [Way("float32", exported=True)] if inference else []
+        return [Way("float32"), Way("float32", True), *folded, *exported]
     return [
         Way("float32"),
         Way("float32", True),

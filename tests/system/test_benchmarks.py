@@ -105,8 +105,8 @@ def test_the_page_says_how_fast_the_networks_are() -> None:
     expected = []
     for network, what in product(("demo", "paper"), ("training", "inference")):
         found = results(f"{what}_cpu")[network]
-        plain, last, *folded = found["ways"].values()
-        best = [plain, last, *folded][-1]
+        plain, last, *more = found["ways"].values()
+        own = [last, *more[:1]][-1]  # how `ccan` runs it
         expected.append(
             [
                 f"{network}, {what}",
@@ -114,10 +114,10 @@ def test_the_page_says_how_fast_the_networks_are() -> None:
                 f"{found['gflop_a_step'] / found['batch']:.2f}",
                 f"{plain['images_per_second']:.1f}",
                 f"{last['images_per_second']:.1f}",
-                f"{folded[0]['images_per_second']:.1f}" if folded else "",
-                f"{best['speed_ratio']:.2f}",
-                f"{100 * best['share_of_ceiling']:.0f} %",
-                f"{best['peak_mib']:.0f}",
+                *([f"{one['images_per_second']:.1f}" for one in more] or ["", ""]),
+                f"{own['speed_ratio']:.2f}",
+                f"{100 * own['share_of_ceiling']:.0f} %",
+                f"{own['peak_mib']:.0f}",
             ]
         )
     assert table_under("How fast are the networks?") == expected
@@ -195,7 +195,8 @@ def test_ways_are_compared_with_the_plain_one(script: Import, device: str) -> No
     # Backward is two products where forward is one, but for the first layer, which needs no gradient of its images.
     assert 2.5 < found["gflop_a_step"] / forward["gflop_a_step"] < 3
     names = {"cpu": 2, "cuda": 5}[device]
-    assert len(found["ways"]) == len(forward["ways"]) == names
+    assert len(found["ways"]) == names
+    assert len(forward["ways"]) == {"cpu": 4, "cuda": 6}[device]
     assert next(iter(found["ways"])) == "float32, standard layout"
     plain = found["ways"]["float32, standard layout"]
     assert plain["speed_ratio"] == plain["memory_ratio"] == 1
@@ -218,7 +219,11 @@ def test_ways_do_what_their_names_say(script: Import) -> None:
         "bfloat16, channels last",
     ]
     on_cpu = [way.name for way in networks.ways_on(torch.device("cpu"), inference=True)]
-    assert on_cpu == [*names[:2], "float32, channels last, folded"]
+    folded, exported = (
+        "float32, channels last, folded",
+        "float32, standard layout, exported to ONNX",
+    )
+    assert on_cpu == [*names[:2], folded, exported]
     setting = networks.Setting(tiny_recipe(), torch.device("cpu"), 8, 1)
     for way in networks.ways_on(torch.device("cpu"), inference=True):
         form = torch.channels_last if way.channels_last else torch.contiguous_format
