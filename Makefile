@@ -42,11 +42,11 @@ format: setup ## rewrite the code in the house format and mend what ruff can men
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-gpu: setup ## run the tests marked gpu, then time training and inference on a CUDA device
+gpu: setup ## run the tests marked gpu, then time training, inference and evaluation on a CUDA device
 	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else \
 	  f"torch {torch.__version__} sees no CUDA device here: nothing to run")'
 	$(BIN)/python -m pytest -m gpu $(ARGS)
-	@set -e; for what in training inference; do $(BIN)/python benchmarks/bench_$$what.py --device cuda; done
+	@set -e; for what in training inference scaling evaluation; do $(BIN)/python benchmarks/bench_$$what.py --device cuda; done
 
 bench: setup ## run every benchmark (half an hour); results as JSON in benchmarks/results
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from ccan.cli import main
 from ccan.config import Recipe
 from ccan.data import ReIDDataset, load_dataset
+from ccan.data.loading import TrainingImages
 from ccan.data.records import Sample
 from ccan.data.synthetic import WorldConfig, write_world
 from ccan.evaluation import extract_features
@@ -84,6 +85,25 @@ def test_two_epochs_train(run: Path, device: str) -> None:
     assert environment["device"] == device
     if device == "cuda":
         assert environment["device_name"] == torch.cuda.get_device_name()
+
+
+def test_pixels_kept_here_are_augmented_as_on_the_cpu(world: ReIDDataset, device: str) -> None:
+    """Crops, flips and erasing are the same to the pixel; colours and scales up to rounding."""
+    recipe = short(device)
+    data = replace(recipe.data, jitter_probability=0.5)
+    labels = [world.train_identities.index(sample.identity) for sample in world.train]
+    here, there = (
+        TrainingImages(world.train, labels, recipe.model, data, device=where)
+        for where in (device, "cpu")
+    )
+    assert here.pixels is not None and here.pixels.device.type == device
+    pairs = list(zip(here.batches(data, 3, 1), there.batches(data, 3, 1), strict=True))
+    assert pairs
+    for found, expected in pairs:
+        assert found.images.device.type == found.labels.device.type == device
+        assert torch.equal(found.indices, expected.indices)
+        assert torch.equal(found.labels.cpu(), expected.labels)
+        assert torch.allclose(found.images.cpu(), expected.images, atol=1e-5)
 
 
 def descriptors(model: CCAN, samples: Sequence[Sample], **options: Any) -> torch.Tensor:
