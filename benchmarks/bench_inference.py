@@ -2,8 +2,8 @@
 
     python benchmarks/bench_inference.py [--device cuda] [--model paper] [--batch 64] [--steps 30]
 
-Compared as ratios with the plain way: layouts, folded batch norms, the exported file; on CUDA also bfloat16 autocast and
-torch.compile.
+Compared as ratios with the plain way: layouts, folded batch norms, the exported file; on CUDA also bfloat16 autocast
+and torch.compile.
 Result: benchmarks/results/inference_<device>.json.
 """
 
