@@ -188,6 +188,7 @@ def test_arithmetic_is_counted_right(script: Import) -> None:
     assert networks.gflop_of(lambda: layer(rows)) * 1e9 == 2 * 5 * 7 * 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_ways_are_compared_with_the_plain_one(script: Import, device: str) -> None:
     networks, training, inference = map(script, ("networks", "bench_training", "bench_inference"))
@@ -237,6 +238,7 @@ def test_ways_do_what_their_names_say(script: Import) -> None:
     assert set(networks.float32_means()) == {"convolutions", "matrix_products"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["training", "inference"])
 def test_a_benchmark_from_the_command_line(
     name: str, script: Import, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -272,6 +274,7 @@ def test_the_loop_is_fed_in_three_ways(script: Import) -> None:
         assert figures["speed_ratio"] == pytest.approx(figures["images_per_second"] / first)
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_above_what_a_network_reaches(script: Import) -> None:
     networks, inference = script("networks"), script("bench_inference")
     setting = networks.Setting(tiny_recipe(), torch.device("cpu"), batch=8, steps=3)

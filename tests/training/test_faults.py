@@ -83,6 +83,7 @@ class FullDisk:
         self.room -= size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.37, 1.2, 2.9])
 def test_a_disk_that_fills_at_any_byte_leaves_the_last_whole_checkpoint(
     dataset: ReIDDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float

@@ -152,6 +152,7 @@ def same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentation, "augmented", alone)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_images")
 def test_in_float64_both_train_alike():
     (losses, model, gradients), (expected, twin, wanted) = (
@@ -166,6 +167,7 @@ def test_in_float64_both_train_alike():
         assert torch.allclose(value, twin.state_dict()[name], rtol=0, atol=1e-8), name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_images")
 def test_in_float32_both_begin_alike_and_drift_as_rounding_does():
     """A ReLU or a maximum that stands within rounding of its switch may fall either way, and 20 steps later losses
@@ -189,6 +191,7 @@ def relative(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
     return (apart / sum(float(value.square().sum()) for value in wanted.values())) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_trained_and_kept_under_its_own_names(
     monkeypatch: pytest.MonkeyPatch,
 ):
