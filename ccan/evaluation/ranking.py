@@ -231,13 +231,40 @@ def rank_gallery(
 
     Raises: ShapeError if there is not exactly one query; otherwise as `pairwise_distance`.
     """
-    if top is not None and top < 1:
-        raise ConfigError(f"top must be at least 1, got {top}")
     probe = query if isinstance(query, FeatureSet) else _anonymous(query)
     if len(probe) != 1:
         raise ShapeError(f"rank_gallery ranks for one query at a time, got {len(probe)}")
     distance_to = DistanceTo(gallery.features, distance, probe.features.dtype)
     values: NDArray[np.floating[Any]] = distance_to(probe.features)[0].cpu().numpy()  # (G,)
+    known = isinstance(query, FeatureSet)
+    return rank_distances(
+        probe, gallery, values, known=known, ap=ap, top=top, include_ignored=include_ignored
+    )
+
+
+def rank_distances(
+    probe: FeatureSet,
+    gallery: FeatureSet,
+    values: NDArray[np.floating[Any]],
+    *,
+    known: bool = True,
+    ap: APRule = "rank-sum",
+    top: int | None = None,
+    include_ignored: bool = True,
+) -> Ranking:
+    """`rank_gallery` by distances that are given, (G,), however they were made.
+
+    Args:
+        probe: the query, of which only the facts count; known: whether its identity is one of them.
+
+    Raises: ShapeError unless there is one query and a distance for each gallery image; ConfigError if top is below 1.
+    """
+    if top is not None and top < 1:
+        raise ConfigError(f"top must be at least 1, got {top}")
+    if len(probe) != 1 or values.shape != (len(gallery),):
+        raise ShapeError(
+            f"expected one query and {len(gallery)} distances, got {len(probe)} and {values.shape}"
+        )
     order = np.argsort(values, kind="stable")
     ignored = ignored_pairs(probe, gallery, np.zeros_like(order), order)
     right = (gallery.identities[order] == probe.identities) & ~ignored
@@ -245,7 +272,6 @@ def rank_gallery(
     places = positions[right]
     matches = MatchPositions(np.zeros_like(places), places, queries=1)
     listed = np.flatnonzero(~ignored | include_ignored)[:top]
-    known = isinstance(query, FeatureSet)
     return Ranking(
         order=order[listed],
         distances=values[order[listed]],

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ccan.errors import ShapeError
 from ccan.explain.embedding import EmbeddingMaps, branch_of, embedding_maps
-from ccan.explain.trace import Trace, trace
+from ccan.explain.trace import Trace, numbers, trace
 from ccan.model.network import CCAN
 
 CAPTION = (
@@ -81,10 +81,10 @@ class _OneBranch:
     def __init__(self, maps: EmbeddingMaps, query: Trace, gallery: Trace, branch: str) -> None:
         self.branch = branch
         self.streams = [name for name in maps.weights if branch_of(name) == branch]
-        self.weights = {name: _numbers(maps.weights[name]) for name in self.streams}
-        self.bias = _numbers(maps.biases[branch])
+        self.weights = {name: numbers(maps.weights[name]) for name in self.streams}
+        self.bias = numbers(maps.biases[branch])
         self.last = [
-            {name: _numbers(side.last[name]) for name in self.streams} for side in (query, gallery)
+            {name: numbers(side.last[name]) for name in self.streams} for side in (query, gallery)
         ]
         self.scaled = [self._over_length(side) for side in self.last]  # 1/n of each image
 
@@ -149,7 +149,3 @@ def waterfall(nearer: DistanceAccount, farther: DistanceAccount) -> dict[str, fl
             f"expected accounts with the same terms, got {', '.join(nearer.terms)} and {', '.join(farther.terms)}"
         )
     return {name: farther.terms[name] - value for name, value in nearer.terms.items()}
-
-
-def _numbers(values: Tensor) -> Values:
-    return values.detach().cpu().double().numpy()

@@ -11,7 +11,7 @@ differ by some pixels where kp does not divide their rows (Decision D5).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccan.config import STRIDE_I1, STRIDE_I2, ModelConfig
 from ccan.errors import ShapeError
@@ -180,9 +180,14 @@ class AttentionRecord:
         maps = [slot.on_image(summary) for name, slot in self.slots.items() if name != "SS1"]
         if not maps:
             raise ShapeError("expected a network with CC2 in its part streams, got one without")
-        stacked = np.stack(maps)
-        count = np.isfinite(stacked).sum(axis=0)
-        return (np.nansum(stacked, axis=0) / np.where(count, count, np.nan)).astype(np.float32)
+        return joined_pictures(maps)
+
+
+def joined_pictures(pictures: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Maps over the image that each reach a part of it as one, (H, W); where several reach, their mean."""
+    stacked = np.stack(pictures)
+    count = np.isfinite(stacked).sum(axis=0)
+    return (np.nansum(stacked, axis=0) / np.where(count, count, np.nan)).astype(np.float32)
 
 
 @dataclass
@@ -208,6 +213,18 @@ class SlotTensors:
 
 
 @contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; each part of it gets back the mode that it had."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+@contextmanager
 def tapped(model: CCAN) -> Iterator[dict[str, SlotTensors]]:
     """Listen to every attention slot of a model while it runs; always cleans up; one listener at a time.
 
@@ -220,8 +237,8 @@ def tapped(model: CCAN) -> Iterator[dict[str, SlotTensors]]:
     handles: list[Any] = []
     listener = threading.get_ident()
 
-    def listen(slot: str, name: str, module: torch.nn.Module) -> None:
-        def keep(_module: torch.nn.Module, _inputs: Any, output: Tensor) -> None:
+    def listen(slot: str, name: str, module: nn.Module) -> None:
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             if threading.get_ident() == listener:
                 found[slot].values[name] = output.detach()
 
@@ -255,13 +272,8 @@ def silent_slots(model: CCAN) -> tuple[str, ...]:
 
 def record_attention(model: CCAN, images: Tensor) -> list[AttentionRecord]:
     """Run one forward in evaluation mode and keep its attention: images (B, 3, H, W) → one record an image."""
-    was_training = model.training
-    with tapped(model) as found, torch.inference_mode():
-        model.eval()
-        try:
-            output = model(images)
-        finally:
-            model.train(was_training)
+    with tapped(model) as found, evaluating(model), torch.inference_mode():
+        output = model(images)
     return [_record(model.config, output, found, index) for index in range(len(images))]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ccan.errors import ShapeError
 from ccan.evaluation import FeatureSet, evaluate_features
-from ccan.explain.attention import attention_slots
+from ccan.explain.attention import attention_slots, evaluating
 from ccan.model.network import CCAN
 from ccan.model.strips import strip_bounds
 
@@ -177,14 +177,8 @@ def counterfactuals(
 
 
 def _describe(model: CCAN, images: Tensor) -> NDArray[np.float64]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return model(images).descriptor.double().cpu().numpy()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), torch.inference_mode():
+        return model(images).descriptor.double().cpu().numpy()
 
 
 def _effects(

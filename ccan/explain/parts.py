@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ccan.config import STRIDE_I1, ModelConfig
 from ccan.errors import ShapeError
-from ccan.explain.attention import SlotGeometry
+from ccan.explain.attention import SlotGeometry, evaluating
 from ccan.explain.embedding import LOCAL, EmbeddingMaps, branch_of
 from ccan.explain.trace import GLOBAL, Trace
 from ccan.model.network import CCAN, PartStream
@@ -147,14 +147,8 @@ def align_parts(model: CCAN, maps: EmbeddingMaps, query: Trace, gallery: Trace) 
 
 def _pooled(stream: PartStream, z1_strips: Tensor, z2_strips: Tensor | None) -> Tensor:
     """p of a stream for a batch of strips, (B, C); the stream keeps its mode."""
-    modes = {module: module.training for module in stream.modules()}
-    stream.eval()
-    try:
-        with torch.inference_mode():
-            return stream(z1_strips, z2_strips)[0]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(stream), torch.inference_mode():
+        return stream(z1_strips, z2_strips)[0]
 
 
 def _alignment(similarity: NDArray[np.float64]) -> PartAlignment:

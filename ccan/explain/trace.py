@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ccan.errors import ShapeError
-from ccan.explain.attention import SlotTensors, tapped
+from ccan.explain.attention import SlotTensors, evaluating, tapped
 from ccan.model.network import CCAN, CCANOutput
 
 GLOBAL = "G"
@@ -73,13 +75,13 @@ def trace(model: CCAN, images: Tensor) -> Trace:
 
     Shapes: images (B, 3, H, W), as `Predictor.prepare` makes them → Trace of B images.
     """
-    was_training = model.training
-    with tapped(model) as slots, _stages_heard(model) as heard, torch.inference_mode():
-        model.eval()
-        try:
-            output = model(images)
-        finally:
-            model.train(was_training)
+    with (
+        tapped(model) as slots,
+        _stages_heard(model) as heard,
+        evaluating(model),
+        torch.inference_mode(),
+    ):
+        output = model(images)
     streams = stream_names(model)
     return Trace(
         output=output,
@@ -128,3 +130,8 @@ def _stages_heard(model: CCAN) -> Iterator[dict[str, Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def numbers(values: Tensor) -> NDArray[np.float64]:
+    """A tensor as a float64 array on the CPU, in which explanations add up."""
+    return values.detach().cpu().double().numpy()

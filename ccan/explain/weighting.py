@@ -6,13 +6,15 @@ image is the Gram matrix of its parts and the bias, (kp+1)×(kp+1) numbers, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccan.errors import ShapeError
+from ccan.evaluation.feature_set import FeatureSet
+from ccan.evaluation.ranking import Ranking, rank_distances
 from ccan.explain.embedding import LOCAL, EmbeddingMaps, branch_of
 from ccan.explain.trace import GLOBAL, Trace
 
@@ -110,3 +112,39 @@ def query_grams(query: PartVectors, gallery: PartVectors) -> QueryGrams:
         return QueryGrams(None, None, None, squared)
     between = np.einsum("sd,ntd->nst", query.parts[0], gallery.parts)
     return QueryGrams(gram_matrices(query.parts)[0], gram_matrices(gallery.parts), between, squared)
+
+
+def without_each_part(
+    grams: QueryGrams, query: FeatureSet, gallery: FeatureSet
+) -> dict[str, Ranking]:
+    """What becomes of a query when one stream counts no longer, for it and for the whole gallery.
+
+    Args:
+        grams: of the query and the gallery's images, in their order.
+        query, gallery: what the protocol must know of them; one query.
+
+    Returns: ``unchanged``, then stream → ranking without it (weight 0); ``G`` only where there are parts too.
+    Raises: ShapeError unless there is one query.
+    """
+    count = 0 if grams.own is None else len(grams.own) - 1
+    squared = {"unchanged": grams.distances()}
+    if count and grams.global_squared.any():
+        squared[GLOBAL] = grams.distances(global_weight=0)
+    if count > 1 or (count and grams.global_squared.any()):
+        for part in range(count):
+            weights = [0.0 if one == part else 1.0 for one in range(count)]
+            squared[f"P{part + 1}"] = grams.distances(weights)
+    return {
+        name: rank_distances(query, gallery, np.sqrt(values)) for name, values in squared.items()
+    }
+
+
+def repairing_parts(rankings: Mapping[str, Ranking]) -> tuple[str, ...]:
+    """Which single stream, removed, repairs the query: those without which the nearest image is right, best AP first.
+
+    None for a query that is right as it is.
+    """
+    if rankings["unchanged"].first_match == 1:
+        return ()
+    repaired = [name for name, ranking in rankings.items() if ranking.first_match == 1]
+    return tuple(sorted(repaired, key=lambda name: -rankings[name].ap))

@@ -10,7 +10,7 @@ import torch
 
 from ccan.errors import ConfigError, ProtocolError, ShapeError
 from ccan.evaluation import FeatureSet, evaluate_features, pairwise_distance, rank_gallery
-from ccan.evaluation.ranking import DISTANCES, Distance
+from ccan.evaluation.ranking import DISTANCES, Distance, rank_distances
 from tests.reference import evaluation as twin
 
 
@@ -179,3 +179,14 @@ def test_features_far_from_zero_keep_their_distances(distance: Distance, offset:
     wanted = exact if distance == "euclidean" else exact**2
     found = pairwise_distance(query, gallery, distance)
     np.testing.assert_allclose(found.numpy(), wanted, rtol=2e-3)
+
+
+def test_given_distances_rank_as_their_own():
+    gallery = FeatureSet(torch.zeros(3, 1), [7, 8, 7], [2, 2, 1])
+    query = FeatureSet(torch.zeros(1, 1), [7], [1])
+    found = rank_distances(query, gallery, np.array([0.5, 0.1, 0.2]))
+    assert found.order.tolist() == [1, 2, 0]
+    assert found.marks == ("wrong", "ignored", "right")
+    assert found.ap == 0.5 and found.first_match == 2
+    with pytest.raises(ShapeError, match=r"expected one query and 3 distances, got 1 and \(2,\)"):
+        rank_distances(query, gallery, np.zeros(2))

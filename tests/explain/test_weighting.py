@@ -8,9 +8,18 @@ import torch
 from torch.nn import functional
 
 from ccan.errors import ShapeError
+from ccan.evaluation import FeatureSet
 from ccan.explain.embedding import embedding_maps
+from ccan.explain.parts import knocked_out
 from ccan.explain.trace import trace
-from ccan.explain.weighting import QueryGrams, part_vectors, query_grams
+from ccan.explain.weighting import (
+    PartVectors,
+    QueryGrams,
+    part_vectors,
+    query_grams,
+    repairing_parts,
+    without_each_part,
+)
 from ccan.model.network import CCAN
 from tests.explain.networks import CONFIGS, images, network
 
@@ -82,3 +91,49 @@ def test_wrong_weights_are_told():
     vectors = part_vectors(embedding_maps(model), trace(model, images()))
     with pytest.raises(ShapeError, match="the vectors of one query"):
         query_grams(vectors, vectors)
+
+
+def test_without_a_part_the_whole_gallery_is_ranked_without_it():
+    model = network()
+    maps = embedding_maps(model)
+    vectors = part_vectors(maps, trace(model, images(4)))
+    grams = query_grams(_rows(vectors, [0]), _rows(vectors, [1, 2, 3]))
+    facts = torch.zeros(3, 2)
+    query = FeatureSet(facts[:1], [1], [1])
+    gallery = FeatureSet(facts, [1, 2, 1], [2, 2, 3])
+    found = without_each_part(grams, query, gallery)
+    assert list(found) == ["unchanged", "G", "P1", "P2", "P3"]
+    without = {"unchanged": trace(model, images(4)).output.descriptor}
+    without |= knocked_out(maps, trace(model, images(4)))
+    for name, ranking in found.items():
+        rows = without[name].numpy()
+        if name == "G":  # what is left of it is its bias, alike in all images
+            rows = rows[:, 7:]
+        d = np.linalg.norm(rows[1:] - rows[0], axis=1)
+        assert ranking.order.tolist() == np.argsort(d).tolist()
+        assert ranking.distances == pytest.approx(np.sort(d), abs=1e-7)
+        right = np.isin(np.argsort(d), [0, 2])
+        assert ranking.first_match == int(np.argmax(right)) + 1
+
+
+def test_a_part_repairs_if_the_nearest_is_right_without_it():
+    # One branch of two parts in the plane: part 2 of the query points to the wrong image's.
+    parts = np.zeros((3, 3, 2))
+    parts[0] = [[1, 0], [0, 2], [0, 0]]  # query: p1, p2, bias
+    parts[1] = [[1, 0], [0, -1], [0, 0]]  # right
+    parts[2] = [[-1, 0], [0, 2], [0, 0]]  # wrong
+    vectors = PartVectors(parts, None)
+    grams = query_grams(_rows(vectors, [0]), _rows(vectors, [1, 2]))
+    query = FeatureSet(torch.zeros(1, 1), [5], [1])
+    gallery = FeatureSet(torch.zeros(2, 1), [5, 6], [2, 2])
+    found = without_each_part(grams, query, gallery)
+    assert list(found) == ["unchanged", "P1", "P2"]
+    assert [ranking.first_match for ranking in found.values()] == [2, 2, 1]
+    assert repairing_parts(found) == ("P2",)
+    assert repairing_parts(found | {"unchanged": found["P2"]}) == ()
+
+
+def _rows(vectors: PartVectors, rows: list[int]) -> PartVectors:
+    parts = None if vectors.parts is None else vectors.parts[rows]
+    direction = None if vectors.direction is None else vectors.direction[rows]
+    return PartVectors(parts, direction)
