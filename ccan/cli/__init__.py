@@ -21,6 +21,7 @@ from ccan.cli.report import Report
 from ccan.cli.score import Score
 from ccan.cli.synth import Synth
 from ccan.cli.train import Train
+from ccan.cli.trust import Trust
 from ccan.errors import CCANError
 from ccan.experiments.recipes import recipe
 
@@ -42,6 +43,7 @@ COMMANDS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "extract": Extract,
     "score": Score,
+    "trust": Trust,
     "export": Export,
 }
 

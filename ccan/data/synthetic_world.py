@@ -8,6 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from ccan.data.market_style import MarketLayout, assemble, scan_folders
 from ccan.data.records import SPLITS, ReIDDataset, Sample
 from ccan.errors import DatasetError
@@ -90,3 +94,23 @@ def _with_metadata(
         }
 
     return tuple(replace(sample, metadata=plain(sample)) for sample in samples)
+
+
+def read_labels(image: str | Path) -> NDArray[np.uint8] | None:
+    """The label map of an image of a synthetic world, values of `ccan.data.synthetic.world.Region`, (H, W).
+
+    None for an image that has none, of whatever dataset. Raises: DatasetError for a damaged one.
+    """
+    image = Path(image)
+    path = image.parent.parent / "labels" / image.parent.name / f"{image.stem}.png"
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as opened:
+            if opened.mode not in ("P", "L"):
+                raise DatasetError(
+                    f"{path}: expected a palette picture, got {opened.mode}; {_AGAIN}"
+                )
+            return np.asarray(opened, dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: expected a label map, got {error}; {_AGAIN}") from error

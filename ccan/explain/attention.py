@@ -274,11 +274,11 @@ def record_attention(model: CCAN, images: Tensor) -> list[AttentionRecord]:
     """Run one forward in evaluation mode and keep its attention: images (B, 3, H, W) → one record an image."""
     with tapped(model) as found, evaluating(model), torch.inference_mode():
         output = model(images)
-    return [_record(model.config, output, found, index) for index in range(len(images))]
+    return [record_of(model.config, output, found, index) for index in range(len(images))]
 
 
-def _record(
-    config: ModelConfig, output: CCANOutput, found: dict[str, SlotTensors], index: int
+def record_of(
+    config: ModelConfig, output: CCANOutput, found: dict[str, SlotTensors], index: int = 0
 ) -> AttentionRecord:
     """One image of a batch; its arrays are its own, so that the batch can be forgotten."""
     slots = {}

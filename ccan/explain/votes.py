@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ccan.errors import ShapeError
 from ccan.explain.attention import SlotMaps
+from ccan.explain.grounding import labels_like
 from ccan.model.attention import CrossCorrelatedAttention, NonLocalAttention
 
 Values = NDArray[np.float64]
@@ -151,13 +152,7 @@ def summarise(
     centroid = (float(share.sum(axis=0) @ columns), float(share.sum(axis=1) @ rows))
     regions = {}
     if labels is not None and names is not None:
-        at = _sampled(labels, share.shape)
+        at = labels_like(labels, share.shape)
         regions = {one.name.lower(): float(share[at == one.value].sum()) for one in names}  # type: ignore[attr-defined]
     spread = entropy / np.log(seen.sum()) if seen.sum() > 1 else 0.0
     return AttentionSummary(entropy, float(spread), centroid, regions)
-
-
-def _sampled(labels: NDArray[np.integer], shape: tuple[int, ...]) -> NDArray[np.integer]:
-    rows = ((np.arange(shape[0]) + 0.5) * labels.shape[0] / shape[0]).astype(int)
-    columns = ((np.arange(shape[1]) + 0.5) * labels.shape[1] / shape[1]).astype(int)
-    return labels[rows[:, None], columns[None, :]]
