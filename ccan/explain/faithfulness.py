@@ -14,6 +14,7 @@ centre prior), since people stand in the middle of their boxes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,8 +97,10 @@ def impute(image: Tensor, keep: NDArray[np.bool_], seed: int = 0) -> Tensor:
     plain = image.detach().float().cpu()
     if keep.all():
         return plain
-    with torch.random.fork_rng(devices=[]):  # the package draws its noise from the global generator
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(seed)  # the package draws its noise from the global generator
+        # It hands tensors to NumPy's functions.
+        warnings.filterwarnings("ignore", "__array_wrap__", DeprecationWarning)
         return NoisyLinearImputer(NOISE)(plain, torch.from_numpy(keep.astype(np.float32)))
 
 
