@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_every_form_holds_the_same():
         "name,count,share,right\n'=1+1,1,0.123456,True\n<b>&,-2,,False\n–5,3,12345.6,True\n"
     )
     assert TABLE.to_dict()["columns"]["share"] == [0.123456, None, 12345.6]
-    frame = TABLE.to_frame()
+    frame: Any = TABLE.to_frame()
     assert list(frame) == ["name", "count", "share", "right"] and frame["count"].sum() == 2
     assert TABLE.head(1).rows() == TABLE.rows()[:1]
     assert TABLE.to_markdown().splitlines()[2] == "| =1+1 | 1 | 0.1235 | yes |"
