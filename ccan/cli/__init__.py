@@ -14,7 +14,9 @@ import tyro
 
 from ccan.cli.ablate import Ablate
 from ccan.cli.check import Check
+from ccan.cli.diagnose import Diagnose
 from ccan.cli.evaluate import Evaluate
+from ccan.cli.explain import Explain
 from ccan.cli.export import Export
 from ccan.cli.extract import Extract
 from ccan.cli.report import Report
@@ -43,6 +45,8 @@ COMMANDS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "extract": Extract,
     "score": Score,
+    "explain": Explain,
+    "diagnose": Diagnose,
     "trust": Trust,
     "export": Export,
 }

@@ -227,7 +227,7 @@ def _occlusion(facts: _Facts, rules: FailureRules) -> _Judged:
 def _bad_crop(facts: _Facts, rules: FailureRules, shift: NDArray[np.integer] | None) -> _Judged:
     name = "bad crop"
     rule = (
-        f"`{BOX_SCALE}` of the query lies outside {rules.box_low:g} … {rules.box_high:g}, or its parts lie some strips "
+        f"`{BOX_SCALE}` of the query lies outside {rules.box_low:g} … {rules.box_high:g}, or its parts lie strips "
         "higher or lower than those of its nearest true match; evidence: the scale, else the shift"
     )
     scale = facts.query.metadata.get(BOX_SCALE)

@@ -114,6 +114,19 @@ def query_grams(query: PartVectors, gallery: PartVectors) -> QueryGrams:
     return QueryGrams(gram_matrices(query.parts)[0], gram_matrices(gallery.parts), between, squared)
 
 
+def join_grams(blocks: Sequence[QueryGrams]) -> QueryGrams:
+    """One query beside several blocks of a gallery, as beside the whole. Raises: ShapeError if there is no block."""
+    if not blocks:
+        raise ShapeError("expected at least one block of a gallery, got none")
+
+    def joined(name: str) -> Values | None:
+        values = [getattr(block, name) for block in blocks]
+        return None if values[0] is None else np.concatenate(values)
+
+    squared = np.concatenate([block.global_squared for block in blocks])
+    return QueryGrams(blocks[0].own, joined("gallery"), joined("between"), squared)
+
+
 def without_each_part(
     grams: QueryGrams, query: FeatureSet, gallery: FeatureSet
 ) -> dict[str, Ranking]:

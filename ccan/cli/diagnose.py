@@ -1,0 +1,68 @@
+"""`ccan diagnose`: what goes wrong in a dataset, as tables and one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Diagnose a model: failures by kind, cameras, confusers, label suspects, thresholds, a map; as one page."""
+
+    out: Path
+    """Folder for the page, the figures (.png, .svg) and the tables (.csv, .json)."""
+    data: Path | None = None
+    """Folder of the dataset; not needed for --dataset demo."""
+    dataset: str = "demo"
+    """Name of the dataset's layout; `demo` = the dashboard's own world, `auto` = recognise it."""
+    options: tuple[str, ...] = ()
+    """Options of the dataset's loader as name=value, for example box=labelled."""
+    checkpoint: str = "demo"
+    """A checkpoint file, a run folder, or `demo` for the bundled model."""
+    compare: str | None = None
+    """Another checkpoint, to be compared with query by query."""
+    cases: int = 3
+    """So many of the hardest failed queries are studied in full."""
+    by: tuple[str, ...] | None = None
+    """Columns of the images' metadata to slice by; by default all."""
+    top: int = 8
+    """Images of each ranking strip."""
+    map: bool = True
+    """Make t-SNE maps of the queries."""
+    streams: bool | None = None
+    """Ask every stream about label suspects and crops: a pass over all images; by default unless they are many."""
+    interactive: bool = False
+    """Put in figures that answer to the pointer (plotly.js, 5 MB)."""
+    blur_faces: bool = False
+    """Blur the head strip of every picture."""
+
+    def run(self) -> None:
+        """Diagnose, write, print the summary."""
+        from ccan.cli.explain import open_index
+        from ccan.diagnosis import compare_checkpoints
+        from ccan.evaluation import evaluate_features
+        from ccan.reports.whole import ReportOptions, write_diagnosis
+
+        predictor, index = open_index(self.checkpoint, self.dataset, self.data, self.options)
+        comparison = None
+        if self.compare is not None:
+            _, other = open_index(self.compare, self.dataset, self.data, self.options)
+            comparison = compare_checkpoints(
+                *(evaluate_features(one.query, one.gallery) for one in (index, other))
+            )
+        options = ReportOptions(
+            self.out, self.top, self.interactive, self.blur_faces, self.checkpoint
+        )
+        path, found = write_diagnosis(
+            predictor,
+            index,
+            options,
+            cases=self.cases,
+            by=self.by,
+            comparison=comparison,
+            with_map=self.map,
+            streams=self.streams,
+        )
+        print(found.summary())
+        print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
