@@ -1,7 +1,7 @@
 """Figures of explanations and diagnoses by matplotlib: the same picture as PNG for a page and as SVG for a paper.
 
-Each function returns a matplotlib Figure made from result objects; nothing is computed here. Colours: Okabe–Ito, with a word
-or a sign beside every colour; viridis for maps, on one scale for all that is compared, with its numbers.
+Each function returns a matplotlib Figure made from result objects; nothing is computed here. Colours: Okabe–Ito, with a
+word or a sign beside every colour; viridis for maps, with the numbers of its scale.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 def ranking_strip(query: ImageLike, gallery: Sequence[ImageLike], ranking: Ranking) -> Figure:
-    """The query and the head of its ranking: sign, colour and word say what each image is, the distance stands below."""
+    """The query and the head of its ranking: sign, colour and word say what each image is; below, the distance."""
     figure = new_figure(1.15 * (len(gallery) + 1), 2.9)
     axes = np.atleast_1d(figure.subplots(1, len(gallery) + 1))
     _photo(axes[0], query, "query", INK)
@@ -142,8 +142,8 @@ def signed_bars(series: Mapping[str, Mapping[str, float]], unit: str) -> Figure:
     return _quiet(figure)
 
 
-def waterfall_figure(steps: Mapping[str, float], start: str, end: str, unit: str) -> Figure:
-    """How one number becomes another, term by term; blue raises it, vermillion lowers it."""
+def waterfall_figure(steps: Mapping[str, float], unit: str) -> Figure:
+    """How terms add up to their sum, one after the other; blue is positive, vermillion negative."""
     figure = new_figure(7.2, 3.2)
     axis = figure.subplots()
     names, values = list(steps), np.array(list(steps.values()))
@@ -151,13 +151,16 @@ def waterfall_figure(steps: Mapping[str, float], start: str, end: str, unit: str
     for k, value in enumerate(values):
         colour = FOR if value >= 0 else AGAINST
         axis.bar(k, value, bottom=level[k], color=colour, width=0.7)
-        axis.annotate(f"{value:+.3f}", (k, max(level[k], level[k + 1])), (0, 2), textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
+        axis.text(
+            k, max(level[k], level[k + 1]), f"{value:+.3f}", ha="center", va="bottom", fontsize=7
+        )
     axis.bar(len(values), level[-1], color=QUIET, width=0.7)
-    axis.annotate(f"{level[-1]:+.3f}", (len(values), max(level[-1], 0)), (0, 2), textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
+    axis.text(
+        len(values), max(level[-1], 0), f"{level[-1]:+.3f}", ha="center", va="bottom", fontsize=7
+    )
     axis.set_xticks(range(len(names) + 1), [*names, "sum"], fontsize=8, rotation=20)
     axis.axhline(0, color=INK, linewidth=0.8)
     axis.set_ylabel(unit, fontsize=8)
-    axis.set_title(f"{start} → {end}: + speaks for it, − against it", fontsize=9)
     axis.margins(y=0.14)
     return _quiet(figure)
 
@@ -206,7 +209,7 @@ def counts_figure(table: Table, name: str, count: str) -> Figure:
 
 
 def distances_figure(
-    edges: Values, genuine: Values, impostor: Values, thresholds: Mapping[str, float]
+    edges: Values, genuine: NDArray[Any], impostor: NDArray[Any], thresholds: Mapping[str, float]
 ) -> Figure:
     """Shares of the pairs of one person and of two by distance, and thresholds as lines."""
     figure = new_figure(7.2, 3.0)
@@ -250,7 +253,7 @@ def projection_figure(
     for axis, (name, points) in zip(axes, maps.items(), strict=True):
         for k, group in enumerate(names):
             own = points[which == group]
-            axis.scatter(own[:, 0], own[:, 1], 7, color=SERIES[k % 6], marker="os^vDP"[k // 6 % 6 if len(names) > 6 else k % 6], label=group, linewidths=0)  # fmt: skip
+            axis.scatter(*own.T, 8, color=SERIES[k % 6], marker="os^vDP"[k % 6], label=group, lw=0)
         axis.set_title(f"{name} (trustworthiness {trust[name]:.2f})", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])

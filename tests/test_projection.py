@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,9 +86,8 @@ def test_all_maps_begin_at_the_joint_embeddings_components(
         return values[:, :2].astype(np.float32)
 
     monkeypatch.setattr(projection, "_tsne", tsne)
-    np.savez(
-        tmp_path / "in.npz", perplexity=5, seed=0, **{f"view {k}": v for k, v in views.items()}
-    )  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {f"view {k}": v for k, v in views.items()}
+    np.savez(tmp_path / "in.npz", perplexity=5, seed=0, **arrays)
     projection._work(tmp_path / "in.npz", tmp_path / "out.npz")
     assert len(given) == 3 and all(np.array_equal(one, start) for one in given)
 

@@ -216,7 +216,7 @@ def _look_alike(facts: _Facts) -> _Judged:
 
 def _occlusion(facts: _Facts, rules: FailureRules) -> _Judged:
     name = "occlusion"
-    rule = f"`{OCCLUSION}` of the query, or of every true match, is at least {rules.occlusion:g}; evidence: of the query"
+    rule = f"`{OCCLUSION}` of the query, or of all true matches, is at least {rules.occlusion:g}; evidence: the query's"
     columns = facts.column(OCCLUSION)
     if columns is None:
         return _Judged(name, rule)

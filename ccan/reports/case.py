@@ -194,8 +194,8 @@ def write_case(
     page.figure(
         map_panels(photo, shown),
         f"{folder}/maps",
-        f"Each map on its own scale, brighter = more. added: how strongly attention changed a position; gradcam++: for the "
-        f"similarity to the {reference} image; energy: strength of the last maps."
+        "Each map on its own scale, brighter = more. added: how strongly attention changed a position; gradcam++: for "
+        f"the similarity to the {reference} image; energy: strength of the last maps."
         + (f" Correlation that comes home (round trip): {trips}." if trips else "")
         + " How far such maps may be believed: `ccan trust`.",
         photos=True,
@@ -221,17 +221,24 @@ def _write_order(page: Page, folder: str, case: CaseStudy) -> None:
     if len(case.accounts) == 2:
         near, far = case.accounts["nearest wrong"], case.accounts["nearest right"]
         page.figure(
-            waterfall_figure(waterfall(near, far), "why the nearest wrong image", "ahead of the nearest right one", "d² right − d² wrong"),
+            waterfall_figure(waterfall(near, far), "d² right − d² wrong"),
             f"{folder}/waterfall",
-            "Difference of the two accounts: a positive sum puts the wrong image ahead.",
-        )  # fmt: skip
+            "Why the nearest wrong image stands ahead of the nearest right one, or does not: the difference of the two "
+            "accounts. A positive term speaks for the wrong image; a positive sum puts it ahead.",
+        )
     for name, alignment in case.alignment.items():
         strips = [f"P{k + 1}" for k in range(len(alignment.similarity))]
         page.figure(
-            matrix_figure(alignment.similarity, strips, strips, f"strips, query (rows) and {name} image", (-1, 1)),
+            matrix_figure(
+                alignment.similarity,
+                strips,
+                strips,
+                f"strips, query (rows) and {name} image",
+                (-1, 1),
+            ),
             f"{folder}/parts_{name.replace(' ', '_')}",
             f"Cosine of what the streams make of the strips of both images: {alignment.reading()}.",
-        )  # fmt: skip
+        )
 
 
 def _write_what_if(page: Page, folder: str, case: CaseStudy) -> None:
@@ -247,8 +254,8 @@ def _write_what_if(page: Page, folder: str, case: CaseStudy) -> None:
             "counterfactuals",
             header,
             rows,
-            "The query's forward with something hidden or with its attention changed; the gallery as it is. moved: distance "
-            "from the unchanged descriptor.",
+            "The query's forward with something hidden or with its attention changed; the gallery as it is. moved: "
+            "distance from the unchanged descriptor.",
         ),
         folder,
         rows=len(rows),

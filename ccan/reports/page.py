@@ -24,13 +24,15 @@ SHOWN_ROWS = 12
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2026;--quiet:#5d646d;--line:#d9dde2;--paper:#fff;--soft:#f5f7f9}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--quiet:#a3abb5;--line:#3a414a;--paper:#15181c;--soft:#1d2126}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:70rem;margin:2rem auto;padding:0 1rem}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:70rem;margin:2rem auto;
+padding:0 1rem}
 h1{font-size:1.7rem}h2{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem}h3{margin:1.6rem 0 .3rem}
 nav a{margin-right:1rem}a{color:#0072b2}@media(prefers-color-scheme:dark){a{color:#56b4e9}}
 figure{margin:.6rem 0}figure img{max-width:100%;height:auto;background:#fff;border-radius:4px}
 figcaption,.note{color:var(--quiet);font-size:.9rem;max-width:60rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}th,td{padding:.2rem .6rem;text-align:left;
-border-bottom:1px solid var(--line);white-space:nowrap}td:last-child{white-space:normal}.n{text-align:right;font-variant-numeric:tabular-nums}
+border-bottom:1px solid var(--line);white-space:nowrap}td:last-child{white-space:normal;min-width:12rem}
+td.n:last-child{min-width:0}.n{text-align:right;font-variant-numeric:tabular-nums}
 th{background:var(--soft)}pre{background:var(--soft);padding:.8rem;overflow-x:auto;font-size:.85rem}
 """
 
@@ -78,7 +80,7 @@ class Page:
         source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         text = html.escape(caption)
         self._body.append(
-            f'<figure><img src="{source}" alt="{html.escape(caption, quote=True)}"><figcaption>{text}</figcaption></figure>'
+            f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
         )
 
     def table(self, table: Table, folder: str = "tables", rows: int = SHOWN_ROWS) -> None:

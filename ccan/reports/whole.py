@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ccan.data.records import Sample
 from ccan.diagnosis import CheckpointComparison, Diagnosis, diagnose, rank_all
-from ccan.diagnosis.rankings import NOBODY
+from ccan.diagnosis.rankings import NOBODY, TopRankings
 from ccan.errors import ConfigError, DatasetError
 from ccan.explain.embedding import embedding_maps
 from ccan.explain.parts import align_parts
@@ -105,8 +105,7 @@ def write_explanations(
 
     Args:
         rows: of the index's queries, at least one.
-        remove: whether to ask which stream's removal repairs a query, which takes a pass over the gallery; None = unless
-            the gallery is large.
+        remove: whether to ask which stream's removal repairs a query, a pass over the gallery; None = unless it is large.
 
     Raises: ConfigError without a query or for a folder that holds something else.
     """
@@ -142,8 +141,8 @@ def write_diagnosis(
         by: columns to slice by; None = all that there are.
         comparison: with another checkpoint, to be shown too.
         with_map: whether t-SNE maps are made.
-        streams: whether every part stream is asked about label suspects and crops, which takes a pass of the network over
-            all images; None = unless the gallery is large.
+        streams: whether every stream is asked about label suspects and crops, a pass of the network over all images; None
+            = unless the gallery is large.
 
     Raises: as `diagnose`; ConfigError for a folder that holds something else.
     """
@@ -197,8 +196,8 @@ def _introduce(
     page: Page, predictor: Predictor, index: GalleryIndex, options: ReportOptions
 ) -> None:
     page.text(
-        f"Checkpoint {options.checkpoint}; dataset {index.dataset.name}: {len(index.query)} queries, {len(index.gallery)} "
-        f"gallery images. Network: {predictor.config.parts} parts, input "
+        f"Checkpoint {options.checkpoint}; dataset {index.dataset.name}: {len(index.query)} queries, "
+        f"{len(index.gallery)} gallery images. Network: {predictor.config.parts} parts, input "
         f"{predictor.config.image_height}×{predictor.config.image_width}."
         + (" Head strips are blurred." if options.blur_faces else "")
     )
@@ -210,7 +209,7 @@ def _write_cases(
     index: GalleryIndex,
     rows: Sequence[int],
     *,
-    tops_of: tuple[object, Diagnosis | None],
+    tops_of: tuple[TopRankings, Diagnosis | None],
     options: ReportOptions,
     remove: bool | None,
     say: Say,
@@ -221,7 +220,7 @@ def _write_cases(
     photos = Photos(options.blur_faces)
     for place, (row, own) in enumerate(zip(rows, grams, strict=True)):
         say(f"case {place + 1} of {len(rows)}: {index.dataset.query[row].path.name}")
-        case = study_case(predictor, index, row, tops, own)  # type: ignore[arg-type]
+        case = study_case(predictor, index, row, tops, own)
         write_case(page, photos, index, case, options.top, found.failures.of(row) if found else [])
 
 
@@ -235,17 +234,29 @@ def _write_findings(page: Page, found: Diagnosis) -> None:
         "CMC: share of queries whose first match stands at rank k or before.",
     )
     page.section("Failures")
-    page.figure(counts_figure(tables["failure_kinds"], "kind", "queries"), "figures/kinds", "Failed queries by kind; one may have several.")  # fmt: skip
+    page.figure(
+        counts_figure(tables["failure_kinds"], "kind", "queries"),
+        "figures/kinds",
+        "Failed queries by kind; one may have several.",
+    )
     page.table(tables["failure_kinds"])
     page.heading("Hardest queries")
     page.table(tables["hardest_queries"])
     page.section("Cameras")
-    pairs = found.pairs
+    pairs, rank1 = found.pairs, 100 * found.pairs.rank1
+    known = rank1[np.isfinite(rank1)]
     page.figure(
-        matrix_figure(100 * pairs.rank1, [f"c{c}" for c in pairs.query_cameras], [f"c{c}" for c in pairs.gallery_cameras], "rank-1 (%) from (rows) to (columns)", (100 * float(np.nanmin(pairs.rank1)) if np.isfinite(pairs.rank1).any() else 0.0, 100.0), "{:.0f}"),
+        matrix_figure(
+            rank1,
+            [f"c{camera}" for camera in pairs.query_cameras],
+            [f"c{camera}" for camera in pairs.gallery_cameras],
+            "rank-1 (%), from (rows) to (columns)",
+            (float(known.min(initial=99)), 100.0),
+            "{:.0f}",
+        ),
         "figures/cameras",
         "Rank 1 against the images of one camera at a time.",
-    )  # fmt: skip
+    )
     page.table(tables["camera_pairs"])
     page.section("Who is taken for whom")
     for title, name in (
@@ -265,8 +276,12 @@ def _write_findings(page: Page, found: Diagnosis) -> None:
             strict=True,
         )
     )
-    d = found.distances
-    page.figure(distances_figure(d.edges, d.genuine, d.impostor, lines), "figures/distances", "Distances of counted pairs, and thresholds.")  # fmt: skip
+    pairwise = found.distances
+    page.figure(
+        distances_figure(pairwise.edges, pairwise.genuine, pairwise.impostor, lines),
+        "figures/distances",
+        "Distances of the pairs that the protocol counts, and thresholds.",
+    )
     page.table(thresholds)
     tables["distances"].save(page.folder / "tables")
     page.section("Slices")
@@ -282,8 +297,8 @@ def _write_map(page: Page, index: GalleryIndex, found: Diagnosis, maps: Projecti
     page.figure(
         projection_figure(maps.points, groups, maps.trustworthiness),
         "figures/map",
-        "t-SNE of the queries' embeddings, all maps from one start. Near points are near in the embedding as far as the "
-        "trustworthiness goes; distances between groups and their sizes mean nothing.",
+        "t-SNE of the queries' embeddings, all maps from one start. Near points are near in the embedding as far as "
+        "the trustworthiness goes; distances between groups and their sizes mean nothing.",
     )
     maps.table().save(page.folder / "tables")
     if page.interactive:
