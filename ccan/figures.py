@@ -84,7 +84,7 @@ def _photo(axis: Axes, picture: ImageLike, title: str, colour: str) -> None:
 
 
 def map_panels(
-    photo: ImageLike, maps: Mapping[str, Values], power: float = 0.5, shared: bool = False
+    photo: ImageLike, maps: Mapping[str, Values], power: float = 1.0, shared: bool = False
 ) -> Figure:
     """The photo and maps over it side by side, each with its colour bar; paler where a map does not reach.
 
@@ -237,6 +237,7 @@ def cmc_figure(cmc: Values) -> Figure:
     axis = figure.subplots()
     ranks = np.arange(1, min(20, len(cmc)) + 1)
     axis.plot(ranks, 100 * cmc[: len(ranks)], "o-", color=FOR, markersize=3)
+    axis.set_xticks(ranks[::2] if len(ranks) > 10 else ranks)
     axis.set_xlabel("rank", fontsize=8)
     axis.set_ylabel("queries matched (%)", fontsize=8)
     return _quiet(figure)

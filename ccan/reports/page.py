@@ -33,7 +33,7 @@ figcaption,.note{color:var(--quiet);font-size:.9rem;max-width:60rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}th,td{padding:.2rem .6rem;text-align:left;
 border-bottom:1px solid var(--line);white-space:nowrap}td:last-child{white-space:normal;min-width:12rem}
 td.n:last-child{min-width:0}.n{text-align:right;font-variant-numeric:tabular-nums}
-th{background:var(--soft)}pre{background:var(--soft);padding:.8rem;overflow-x:auto;font-size:.85rem}
+th{background:var(--soft)}pre{background:var(--soft);padding:.8rem;white-space:pre-wrap;font-size:.85rem}
 """
 
 

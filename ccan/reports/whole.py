@@ -105,7 +105,8 @@ def write_explanations(
 
     Args:
         rows: of the index's queries, at least one.
-        remove: whether to ask which stream's removal repairs a query, a pass over the gallery; None = unless it is large.
+        remove: whether to ask which stream's removal repairs a query, a pass over the gallery; None = unless that is
+            large.
 
     Raises: ConfigError without a query or for a folder that holds something else.
     """
@@ -141,8 +142,8 @@ def write_diagnosis(
         by: columns to slice by; None = all that there are.
         comparison: with another checkpoint, to be shown too.
         with_map: whether t-SNE maps are made.
-        streams: whether every stream is asked about label suspects and crops, a pass of the network over all images; None
-            = unless the gallery is large.
+        streams: whether every stream is asked about label suspects and crops, a pass of the network over all images;
+            None = unless the gallery is large.
 
     Raises: as `diagnose`; ConfigError for a folder that holds something else.
     """
