@@ -69,7 +69,7 @@ def open_index(
 
         def progress(done: int, total: int, what: str) -> None:
             bar.total = total
-            bar.set_description(what)
+            bar.set_description(what, refresh=False)
             bar.update(done - bar.n)
 
         return predictor, index_dataset(predictor, samples, progress=progress)

@@ -57,7 +57,7 @@ class Trust:
         with tqdm(total=len(cases) + 1, unit="query") as bar:
 
             def progress(done: int, _: int, what: str) -> None:
-                bar.set_description(what)
+                bar.set_description(what, refresh=False)
                 bar.update(done - bar.n)
 
             report = assess(

@@ -392,3 +392,34 @@ def test_the_difficulty_of_a_small_world(script: Import) -> None:
     harder = bench.WORLDS["harder"]
     strength = f"{harder.lookalikes:g} --occlusion {harder.occlusion:g} --jitter {harder.jitter:g}"
     assert f"--lookalikes {strength} " in made
+
+
+def test_the_page_says_what_maps_cost() -> None:
+    found = results("explain_cpu")
+    expected = [
+        [
+            name,
+            "{median:.0f} ({lowest:.0f} to {highest:.0f})".format(**one["milliseconds"]),
+            f"{one['forwards']:.1f}",
+        ]
+        for name, one in found.items()
+        if "milliseconds" in one
+    ]
+    assert table_under("What does a map cost?") == expected
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    seconds = found["diagnosis, 500 × 2000"]["seconds"]
+    assert "takes {median:.2f} s ({lowest:.2f} to {highest:.2f})".format(**seconds) in page
+
+
+@pytest.mark.slow
+def test_explanations_are_timed(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("bench_explain")
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    monkeypatch.setattr(bench, "QUERIES", 30)
+    monkeypatch.setattr(bench, "GALLERY", 600)
+    bench.main(["--threads", "1", "--repeats", "1"])
+    found = json.loads((tmp_path / "explain_cpu.json").read_text())["result"]
+    assert found["one forward"]["forwards"] == 1
+    assert all(one.get("forwards", 1) > 0 for one in found.values())
