@@ -237,14 +237,14 @@ def _write_order(page: Page, folder: str, case: CaseStudy) -> None:
                 (-1, 1),
             ),
             f"{folder}/parts_{name.replace(' ', '_')}",
-            f"Cosine of what the streams make of the strips of both images: {alignment.reading()}.",
+            f"Cosine of what the streams make of the strips of both images. Reading: {alignment.reading()}",
         )
 
 
 def _write_what_if(page: Page, folder: str, case: CaseStudy) -> None:
     """Counterfactuals and removals."""
     page.heading("What if")
-    header = ["change", "AP %", "change of AP", "first match", "moved"]
+    header = ["change", "AP %", "change, points", "first match", "moved"]
     rows = [
         [name, 100 * one.ap, 100 * one.ap_change, one.first_match, one.moved]
         for name, one in case.effects.items()

@@ -324,3 +324,33 @@ def test_a_model_without_failures_and_a_single_camera_view():
     assert "0 of 2 queries fail" in found.summary()
     with pytest.raises(ProtocolError, match="no query has a match"):
         diagnose(query, on_a_line([(0.1, 1, 1), (10.1, 2, 1)]))
+
+
+def test_near_is_not_yet_mutual():
+    query = on_a_line([(0, 1, 1), (1.4, 3, 1)])
+    gallery = on_a_line([(1, 2, 2), (50, 1, 2), (60, 2, 1), (70, 3, 2)])
+    found = label_suspects(query, gallery)
+    pairs = {
+        (int(found.identities[one.first]), int(found.identities[one.second])): one
+        for one in found.suspects
+    }
+    # 1 sees 2, but 2 sees 3, and 3 sees 2.
+    assert not pairs[1, 2].mutual
+    both = pairs.get((2, 3)) or pairs[3, 2]
+    assert both.mutual and both.distance == pytest.approx(0.4)
+    assert both.strength > pairs[1, 2].strength
+
+
+def test_where_cameras_are_unknown_all_but_the_image_itself_can_be_near():
+    query = on_a_line([(0, 1, -1), (9, 1, -1)])
+    gallery = on_a_line([(0.1, 2, -1), (9.2, 2, -1)])
+    found = label_suspects(query, gallery)
+    assert len(found.suspects) == 2 and all(one.mutual for one in found.suspects)
+    assert found.suspects[0].distance == pytest.approx(0.1)
+
+
+def test_one_match_of_the_same_view_is_enough():
+    query = on_a_line([(0, 1, 1)], view=["front"])
+    gallery = on_a_line([(1, 9, 2), (2, 1, 2), (3, 1, 3)], view=["back", "side", "front"])
+    kind = failure_kinds(query, gallery, rank_all(query, gallery)).kinds[0]
+    assert kind.judged and not kind.holds[0] and kind.evidence[0] == 0.5
