@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ccan.data.synthetic.world import Region
+from ccan.data.synthetic_world import read_labels
 from ccan.diagnosis.rankings import NOBODY, TopRankings
 from ccan.errors import ShapeError
 from ccan.evaluation import Ranking, rank_gallery
@@ -20,7 +23,7 @@ from ccan.explain.embedding import EmbeddingMaps, embedding_maps
 from ccan.explain.maps import Picture, image_maps
 from ccan.explain.parts import PartAlignment, align_parts
 from ccan.explain.trace import Trace, trace
-from ccan.explain.votes import round_trip
+from ccan.explain.votes import round_trip, summarise
 from ccan.explain.weighting import (
     PartVectors,
     QueryGrams,
@@ -200,9 +203,28 @@ def write_case(
         + " How far such maps may be believed: `ccan trust`.",
         photos=True,
     )
+    page.table(summary_table(shown, read_labels(sample.path)), folder)
     _write_order(page, folder, case)
     _write_what_if(page, folder, case)
     _save_numbers(page.folder / folder, case)
+
+
+def summary_table(maps: Mapping[str, Picture], labels: NDArray[np.uint8] | None) -> Table:
+    """Each map in a few numbers; its shares on the regions of a label map, in per cent, where there is one."""
+    found = {
+        name: summarise(np.maximum(values, 0), labels, Region) for name, values in maps.items()
+    }
+    regions = list(next((one.regions for one in found.values() if one.regions), {}))
+    header = ["map", "spread", "centre x", "centre y", *(f"{region} %" for region in regions)]
+    rows = [
+        [name, one.spread, *one.centroid, *(100 * one.regions.get(r, np.nan) for r in regions)]
+        for name, one in found.items()
+    ]
+    note = (
+        "spread: entropy of a map over that of an even one (1 = everywhere alike); its centre in pixels of the network's "
+        "input" + ("; share of its mass on each region of the label map." if regions else ".")
+    )
+    return Table.of_rows("maps", header, rows, note)
 
 
 def _write_order(page: Page, folder: str, case: CaseStudy) -> None:

@@ -19,6 +19,7 @@ from ccan.cli.diagnose import Diagnose
 from ccan.cli.explain import Explain
 from ccan.data import load_dataset
 from ccan.data.synthetic import WorldConfig, write_world
+from ccan.data.synthetic.world import Region
 from ccan.diagnosis import rank_all
 from ccan.errors import ConfigError, DatasetError, ShapeError
 from ccan.explain.embedding import embedding_maps
@@ -26,7 +27,7 @@ from ccan.explain.trace import trace
 from ccan.explain.weighting import part_vectors, query_grams
 from ccan.gallery import GalleryIndex, index_dataset
 from ccan.predictor import Predictor
-from ccan.reports.case import gallery_grams, prepared, study_case
+from ccan.reports.case import gallery_grams, prepared, study_case, summary_table
 from ccan.reports.page import Page
 from ccan.reports.photos import blurred
 from ccan.reports.whole import (
@@ -103,7 +104,7 @@ def test_an_explanation_is_one_page_with_everything_beside_it(
         with np.load(folder / "numbers.npz", allow_pickle=False) as numbers:
             assert numbers["map G energy"].shape == (64, 32)
             assert len(numbers["order"]) == len(index.gallery)
-        for table in ("account", "counterfactuals", "removed"):
+        for table in ("account", "counterfactuals", "removed", "maps"):
             assert (folder / f"{table}.csv").read_text().count("\n") > 2
     Image.open(tmp_path / "cases/00000/maps.png").verify()
     svg = (tmp_path / "cases/00000/account.svg").read_text()
@@ -126,6 +127,28 @@ def test_the_account_on_the_page_adds_up_to_the_ranking(small: tuple[Predictor, 
         assert account.squared_distance**0.5 == pytest.approx(distances[other], abs=1e-4)
     assert case.effects["unchanged"].ap == pytest.approx(case.ranking.ap)
     assert case.removed == {} and set(case.round_trips) == {"SS1", "CC2_1", "CC2_2"}
+
+
+def test_maps_are_told_in_numbers():
+    flat, top = np.ones((64, 32), np.float32), np.zeros((64, 32), np.float32)
+    top[:16] = 2
+    labels = np.zeros((128, 64), np.uint8)
+    labels[:16] = Region.HEAD_SHOULDER
+    table = summary_table({"flat": flat, "top": top}, labels)
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows()}
+    assert (rows["flat"]["spread"], rows["flat"]["centre y"]) == (
+        pytest.approx(1),
+        pytest.approx(32),
+    )
+    assert rows["top"]["centre y"] == pytest.approx(8) and rows["top"]["spread"] < 0.9
+    assert rows["top"]["head_shoulder %"] == pytest.approx(50)
+    assert rows["flat"]["head_shoulder %"] == pytest.approx(12.5)
+    assert list(summary_table({"flat": flat}, None).columns) == [
+        "map",
+        "spread",
+        "centre x",
+        "centre y",
+    ]
 
 
 def test_grams_of_blocks_are_those_of_the_whole_gallery(small: tuple[Predictor, GalleryIndex]):
