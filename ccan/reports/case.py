@@ -221,8 +221,9 @@ def summary_table(maps: Mapping[str, Picture], labels: NDArray[np.uint8] | None)
         for name, one in found.items()
     ]
     note = (
-        "spread: entropy of a map over that of an even one (1 = everywhere alike); its centre in pixels of the network's "
-        "input" + ("; share of its mass on each region of the label map." if regions else ".")
+        "spread: entropy of a map over that of an even one (1 = everywhere alike); its centre in pixels of the "
+        "network's input"
+        + ("; share of its mass on each region of the label map." if regions else ".")
     )
     return Table.of_rows("maps", header, rows, note)
 
