@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ccan.data.market_style import MarketLayout, assemble, scan_folders
 from ccan.data.records import SPLITS, ReIDDataset, Sample
@@ -101,6 +100,8 @@ def read_labels(image: str | Path) -> NDArray[np.uint8] | None:
 
     None for an image that has none, of whatever dataset. Raises: DatasetError for a damaged one.
     """
+    from PIL import Image  # lists are read without pictures
+
     image = Path(image)
     path = image.parent.parent / "labels" / image.parent.name / f"{image.stem}.png"
     if not path.is_file():
