@@ -27,13 +27,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ccan.errors import CCANError, ConfigError, ShapeError
-from ccan.files import atomic_path, cache_folder
+from ccan.files import atomic_path, cache_folder, write_text
 from ccan.tables import Table
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from ccan.evaluation.feature_set import FeatureSet
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same settings would give another map."""
 LIMIT = 5000
 """Points of a map unless more are asked for."""
@@ -42,6 +44,8 @@ COMPONENTS = 50
 """PCA before t-SNE."""
 JOINT = "joint"
 _JUNK = -1
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""A sum over several threads has no fixed order, and t-SNE magnifies its rounding: one thread makes one map."""
 
 Values = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
@@ -52,7 +56,7 @@ class Cancelled(CCANError):
     """The work was cancelled by its caller."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """Maps of n images.
 
@@ -79,6 +83,36 @@ class Projection:
             columns[f"{name} agreement"] = self.agreement[name]
         trust = ", ".join(f"{name} {value:.3f}" for name, value in self.trustworthiness.items())
         return Table("projection", columns, f"t-SNE; trustworthiness: {trust}")
+
+    def to_frame(self) -> DataFrame:
+        """`table` as a pandas DataFrame. Raises: ConfigError if pandas is missing."""
+        return self.table().to_frame()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything by name, as `numpy.savez` takes it: ``rows``, and MAP points, trust, agreement, neighbours."""
+        found: dict[str, NDArray[Any]] = {"rows": self.rows}
+        for name, points in self.points.items():
+            found |= {f"{name} points": points, f"{name} agreement": self.agreement[name]}
+            found[f"{name} neighbours"] = self.neighbours[name]
+            found[f"{name} trust"] = np.array(self.trustworthiness[name])
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write `table` (.csv) or `arrays` (.npz), whole or not at all. Raises: ConfigError for another ending."""
+        path = Path(path)
+        if path.suffix == ".csv":
+            write_text(path, self.table().to_csv())
+        elif path.suffix == ".npz":
+            _write_arrays(path, self.arrays())
+        else:
+            raise ConfigError(
+                f"a map is saved as .csv or .npz, got {path.name!r}; change its ending"
+            )
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def project(
@@ -110,19 +144,19 @@ def project(
     _check(features, branches, limit, perplexity, seed)
     rows = balanced_rows(features.identities, limit, seed)
     if len(rows) < 4:
-        raise ShapeError(f"a map needs at least 4 images that are not junk, got {len(rows)}")
+        raise ShapeError(
+            f"a map needs at least 4 images that are not junk, got {len(rows)}; add images, or list the distances of "
+            "so few in a table"
+        )
     chosen = features.features[rows.tolist()].double().cpu().numpy()
     views = views_of(chosen, branches)
-    settings = {"format": FORMAT, "branches": branches, "perplexity": perplexity, "seed": seed}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(chosen).tobytes() + rows.tobytes())
-    path = (cache or cache_folder()) / "projections" / f"{digest.hexdigest()}.npz"
-    found = _read(path, rows, views)
+    key = _key(chosen, rows, branches, perplexity, seed)
+    path = (cache or cache_folder()) / "projections" / f"{key}.npz"
+    found = _read(path, key, rows, views)
     if found is None:
         made = _in_child(views, perplexity, seed, progress, cancel)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, rows=rows, **made)
-        found = _read(path, rows, views)
+        _write_arrays(path, {"key": np.array(key), "rows": rows, **made})
+        found = _read(path, key, rows, views)
     if found is None:
         raise CCANError(f"the map at {path} cannot be read back; is the disk sound?")
     return found
@@ -137,9 +171,10 @@ def _check(
         raise ShapeError(
             f"descriptors of two branches have an even width, got {features.features.shape[1]}; pass branches=1"
         )
-    if (limit is not None and limit < 4) or perplexity <= 0 or seed < 0:
+    if (limit is not None and limit < 4) or not perplexity > 0 or not 0 <= seed < 2**32:
         raise ConfigError(
-            f"limit must be at least 4, perplexity above 0, seed at least 0, got {limit}, {perplexity}, {seed}"
+            "limit must be at least 4, perplexity above 0, seed at least 0 and below 2³², "
+            f"got {limit}, {perplexity}, {seed}"
         )
     try:
         import sklearn  # noqa: F401
@@ -147,11 +182,31 @@ def _check(
         raise ConfigError('maps need scikit-learn: pip install "ccan[explain]"') from error
 
 
+def _key(
+    chosen: Values, rows: NDArray[np.int64], branches: int, perplexity: float, seed: int
+) -> str:
+    """Hash of everything that the maps depend on."""
+    settings = {
+        "format": FORMAT,
+        "shape": chosen.shape,
+        "branches": branches,
+        "perplexity": float(perplexity),
+        "seed": int(seed),
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(chosen).tobytes() + rows.tobytes())
+    return digest.hexdigest()
+
+
 def balanced_rows(identities: ArrayLike, limit: int | None, seed: int = 0) -> NDArray[np.int64]:
     """Rows of at most ``limit`` images, shared among identities as evenly as can be, ascending; junk (-1) never.
 
     In rounds each identity gives one image, in an order that the seed decides; distractors (0) count as one identity.
+
+    Raises: ConfigError for a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, got {limit}; pass None for all rows")
     people = np.asarray(identities)
     rows = np.flatnonzero(people != _JUNK)
     if limit is None or len(rows) <= limit:
@@ -191,8 +246,12 @@ def shared_start(views: Mapping[str, Values]) -> NDArray[np.float32]:
 
 
 def estimated_seconds(points: int, maps: int = 3) -> float:
-    """Seconds that the child takes, about: on one core, 4 s for 300 points, 8 s for 1,000, 27 s for 3,000 (3 maps)."""
-    return 1.5 + maps * (0.3 + 0.0028 * points)
+    """Seconds that the child takes, about.
+
+    Fitted to processor seconds with OMP_NUM_THREADS=1, as the child runs, for 512 numbers an image: 300 points took
+    2 s for one map and 3 s for three, 1,000 took 4 and 9 s, 3,000 took 14 and 37 s.
+    """
+    return 1.5 + maps * 2.65 * (points / 1000) ** 1.32
 
 
 def _in_child(
@@ -208,12 +267,12 @@ def _in_child(
         given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
         arrays: dict[str, Any] = {f"view {name}": values for name, values in views.items()}
         np.savez(given, perplexity=perplexity, seed=seed, **arrays)
-        with (Path(folder) / "errors").open("w+") as errors:
+        with (Path(folder) / "errors").open("w+", errors="replace") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", "ccan.projection", str(given), str(made)],
+                [sys.executable, "-P", "-m", "ccan.projection", str(given), str(made)],
                 stderr=errors,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": _import_path()},
             )
             try:
                 while child.poll() is None:
@@ -238,6 +297,13 @@ def _in_child(
             return {name: found[name] for name in found.files}
 
 
+def _import_path() -> str:
+    """Where this process imports from, for the child; the working folder, whatever lies there, is not among it."""
+    home = str(Path(__file__).resolve().parents[1])
+    folders = [os.path.abspath(folder) for folder in sys.path if folder]
+    return os.pathsep.join(folders if home in folders else [*folders, home])
+
+
 def _work(given: Path, made: Path) -> None:
     """What the child does: every map, its trust, and its true neighbours."""
     with np.load(given, allow_pickle=False) as arrays:
@@ -252,8 +318,7 @@ def _work(given: Path, made: Path) -> None:
     for name, values in views.items():
         points = _tsne(values, start, perplexity, seed)
         found |= {f"{name} {key}": value for key, value in _judged(values, points).items()}
-    with atomic_path(made) as temporary, temporary.open("wb") as file:
-        np.savez(file, **found)
+    _write_arrays(made, found)
 
 
 def _tsne(
@@ -263,9 +328,10 @@ def _tsne(
     from sklearn.manifold import TSNE
 
     count = min(COMPONENTS, *values.shape)
-    fewer = (
-        PCA(count, random_state=seed).fit_transform(values) if values.shape[1] > count else values
-    )
+    varied = bool(np.ptp(values, axis=0).any())  # PCA divides by the variance
+    fewer = values[:, :count]
+    if varied and values.shape[1] > count:
+        fewer = PCA(count, random_state=seed).fit_transform(values)
     init: Any = start
     tsne = TSNE(
         perplexity=min(perplexity, (len(values) - 1) / 3),
@@ -301,8 +367,10 @@ def nearest(values: Values, count: int) -> NDArray[np.int64]:
     return found[~own].reshape(len(values), count)
 
 
-def _read(path: Path, rows: NDArray[np.int64], views: Mapping[str, Values]) -> Projection | None:
-    """A finished map, or None if there is none or it is damaged."""
+def _read(
+    path: Path, key: str, rows: NDArray[np.int64], views: Mapping[str, Values]
+) -> Projection | None:
+    """A finished map, or None if there is none, it is damaged, or it is of other features or settings."""
     n, k = len(rows), min(NEIGHBOURS, len(rows) - 1)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -310,12 +378,15 @@ def _read(path: Path, rows: NDArray[np.int64], views: Mapping[str, Values]) -> P
             agreement = {name: arrays[f"{name} agreement"] for name in views}
             neighbours = {name: arrays[f"{name} neighbours"].astype(np.int64) for name in views}
             trust = {name: float(arrays[f"{name} trust"]) for name in views}
-            whole = np.array_equal(arrays["rows"], rows)
+            whole = str(arrays["key"]) == key and np.array_equal(arrays["rows"], rows)
     except Exception:  # whatever is wrong with it: it is made again
         return None
     for name in views:
-        whole &= points[name].shape == (n, 2) and bool(np.isfinite(points[name]).all())
+        whole &= points[name].shape == (n, 2) and points[name].dtype == np.float32
         whole &= agreement[name].shape == (n,) and neighbours[name].shape == (n, k)
+        whole &= bool(np.isfinite(points[name]).all() and np.isfinite(trust[name]))
+        whole &= bool(((agreement[name] >= 0) & (agreement[name] <= 1)).all())
+        whole &= bool(((neighbours[name] >= 0) & (neighbours[name] < n)).all())
     return Projection(rows, points, trust, agreement, neighbours) if whole else None
 
 
@@ -323,40 +394,62 @@ def place(
     projection: Projection,
     features: FeatureSet,
     new: ArrayLike,
-    view: str = JOINT,
+    map: str = JOINT,
     neighbours: int = NEIGHBOURS,
 ) -> Values:
     """Where new images lie on a map, about: the mean of their nearest neighbours' places, weighted by similarity.
 
-    A map has no formula for what it has not seen, so this is a guess and should be drawn as one. An image that is on
-    the map already lies on its own point.
+    A map has no formula for what it has not seen, so this is a guess and should be drawn as one. One that
+    equals an image of the map (similarity 1 to rounding) lies exactly on that point; one that is like none of them (no
+    similarity above 0) lies at the plain mean of its neighbours.
 
     Args:
         projection: of these features.
         features: as they were mapped.
-        new: descriptors (D,) or (M, D).
-        view: which map.
+        new: descriptors (D,) or (M, D), a tensor or an array.
+        map: which map.
         neighbours: how many speak for a place; weights are cosine similarities, negative ones 0.
 
-    Returns: (M, 2). Raises: ShapeError for another width or an unknown map.
+    Returns: (M, 2). Raises: ShapeError for another width, an unknown map, or features with fewer rows than were
+    mapped; ProtocolError for NaN or infinity; ConfigError for fewer than 1 neighbour.
     """
-    if view not in projection.points:
-        raise ShapeError(f"expected one of the maps {', '.join(projection.points)}, got {view!r}")
-    probes = np.atleast_2d(np.asarray(new, dtype=np.float64))
+    if map not in projection.points:
+        raise ShapeError(f"expected one of the maps {', '.join(projection.points)}, got {map!r}")
+    if neighbours < 1:
+        raise ConfigError(f"neighbours must be at least 1, got {neighbours}")
+    if len(features) <= projection.rows.max():
+        raise ShapeError(
+            f"expected the features that were mapped, more than {projection.rows.max()} rows, got {len(features)}"
+        )
     shown = features.features[projection.rows.tolist()].double().cpu().numpy()
-    if probes.ndim != 2 or probes.shape[1] != shown.shape[1]:
-        raise ShapeError(f"expected descriptors (M, {shown.shape[1]}), got {probes.shape}")
+    probes = _descriptors(new, shown.shape[1])
     branches = 2 if "G" in projection.points else 1
-    mine, theirs = views_of(probes, branches)[view], views_of(shown, branches)[view]
-    similarity = mine @ theirs.T  # M n
-    count = min(neighbours, len(theirs))
+    mine, theirs = views_of(probes, branches)[map], views_of(shown, branches)[map]
+    return _weighted_places(mine @ theirs.T, projection.points[map].astype(np.float64), neighbours)
+
+
+def _descriptors(new: ArrayLike, width: int) -> Values:
+    """New descriptors as (M, width) finite numbers."""
+    import torch
+
+    from ccan.evaluation.feature_set import check_features
+
+    rows = torch.as_tensor(new).double()
+    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise ShapeError(f"expected descriptors (M, {width}), got {tuple(rows.shape)}")
+    return check_features(rows).cpu().numpy()
+
+
+def _weighted_places(similarity: Values, points: Values, neighbours: int) -> Values:
+    """Means of the most similar points, similarity (M, n), points (n, 2) → (M, 2)."""
+    count = min(neighbours, len(points))
     best = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
     weights = np.take_along_axis(similarity, best, axis=1).clip(min=0)
-    same = weights >= 1 - 1e-9
-    weights = np.where(same.any(axis=1, keepdims=True), same, weights)
-    total = weights.sum(axis=1, keepdims=True)
-    weights = np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / count)
-    return np.einsum("mk,mkc->mc", weights, projection.points[view][best].astype(np.float64))
+    weights[weights[:, 0] >= 1 - 1e-9, 1:] = 0  # the very image: no other speaks
+    weights[weights.sum(axis=1) == 0] = 1
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.einsum("mk,mkc->mc", weights, points[best])
 
 
 def main(arguments: Sequence[str]) -> None:

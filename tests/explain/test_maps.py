@@ -67,6 +67,7 @@ def test_groundings_by_hand():
         ground(picture, labels.ravel(), [5])
 
 
+@pytest.mark.slow
 def test_the_trust_report_is_of_all_maps_and_regions():
     torch.manual_seed(1)
     config = replace(SMALL, parts=4, image_height=128)

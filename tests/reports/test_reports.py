@@ -84,6 +84,7 @@ def read(path: Path) -> Addresses:
     return page
 
 
+@pytest.mark.slow
 def test_an_explanation_is_one_page_with_everything_beside_it(
     small: tuple[Predictor, GalleryIndex], tmp_path: Path
 ):
@@ -205,6 +206,7 @@ def test_every_kind_of_network_can_be_reported(world: Path, tmp_path: Path, chan
     assert read(path).images
 
 
+@pytest.mark.slow
 def test_a_diagnosis_holds_its_tables_and_a_map(
     small: tuple[Predictor, GalleryIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -235,6 +237,7 @@ def test_blurred_heads_cannot_be_told_apart_and_the_rest_stays():
     assert np.array_equal(np.asarray(photo), stripes), "the picture itself was changed"
 
 
+@pytest.mark.slow
 def test_a_report_with_blurred_faces_takes_every_picture_through_the_blur(
     small: tuple[Predictor, GalleryIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -309,6 +312,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
         study_case(*small, 999, tops)
 
 
+@pytest.mark.slow
 def test_commands_parse_and_run(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
