@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from ccan.cli.indexed import Indexed
 
 
 @dataclass(frozen=True)
@@ -12,14 +17,8 @@ class Diagnose:
 
     out: Path
     """Folder for the page, the figures (.png, .svg) and the tables (.csv, .json)."""
-    data: Path | None = None
-    """Folder of the dataset; not needed for --dataset demo."""
-    dataset: str = "demo"
-    """Name of the dataset's layout; `demo` = the dashboard's own world, `auto` = recognise it."""
-    options: tuple[str, ...] = ()
-    """Options of the dataset's loader as name=value, for example box=labelled."""
-    checkpoint: str = "demo"
-    """A checkpoint file, a run folder, or `demo` for the bundled model."""
+    of: Annotated[Indexed, arg(name="")] = field(default_factory=Indexed)
+    """Which checkpoint, on which dataset."""
     compare: str | None = None
     """Another checkpoint, to be compared with query by query."""
     cases: int = 3
@@ -39,20 +38,19 @@ class Diagnose:
 
     def run(self) -> None:
         """Diagnose, write, print the summary."""
-        from ccan.cli.explain import open_index
         from ccan.diagnosis import compare_checkpoints
         from ccan.evaluation import evaluate_features
         from ccan.reports.whole import ReportOptions, write_diagnosis
 
-        predictor, index = open_index(self.checkpoint, self.dataset, self.data, self.options)
+        predictor, index = self.of.open()
         comparison = None
         if self.compare is not None:
-            _, other = open_index(self.compare, self.dataset, self.data, self.options)
+            _, other = replace(self.of, checkpoint=self.compare).open()
             comparison = compare_checkpoints(
                 *(evaluate_features(one.query, one.gallery) for one in (index, other))
             )
         options = ReportOptions(
-            self.out, self.top, self.interactive, self.blur_faces, self.checkpoint
+            self.out, self.top, self.interactive, self.blur_faces, self.of.checkpoint
         )
         path, found = write_diagnosis(
             predictor,

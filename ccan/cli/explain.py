@@ -1,15 +1,14 @@
-"""`ccan explain`: chosen queries from all sides, as a folder and one page; and how commands open an index."""
+"""`ccan explain`: chosen queries from all sides, as a folder and one page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from ccan.gallery import GalleryIndex
-    from ccan.predictor import Predictor
+from tyro.conf import arg
+
+from ccan.cli.indexed import Indexed
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,8 @@ class Explain:
     """File names of queries."""
     hardest: int = 4
     """So many of the hardest queries besides."""
-    data: Path | None = None
-    """Folder of the dataset; not needed for --dataset demo."""
-    dataset: str = "demo"
-    """Name of the dataset's layout; `demo` = the dashboard's own world, `auto` = recognise it."""
-    options: tuple[str, ...] = ()
-    """Options of the dataset's loader as name=value, for example box=labelled."""
-    checkpoint: str = "demo"
-    """A checkpoint file, a run folder, or `demo` for the bundled model."""
+    of: Annotated[Indexed, arg(name="")] = field(default_factory=Indexed)
+    """Which checkpoint, on which dataset."""
     top: int = 8
     """Images of each ranking strip."""
     remove: bool | None = None
@@ -43,33 +36,10 @@ class Explain:
         """Study, write, say where."""
         from ccan.reports.whole import ReportOptions, choose_queries, write_explanations
 
-        predictor, index = open_index(self.checkpoint, self.dataset, self.data, self.options)
+        predictor, index = self.of.open()
         rows = choose_queries(index, self.query, self.hardest)
         options = ReportOptions(
-            self.out, self.top, self.interactive, self.blur_faces, self.checkpoint
+            self.out, self.top, self.interactive, self.blur_faces, self.of.checkpoint
         )
         path = write_explanations(predictor, index, rows, options, remove=self.remove)
         print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
-
-
-def open_index(
-    checkpoint: str, dataset: str, data: Path | None, options: Sequence[str]
-) -> tuple[Predictor, GalleryIndex]:
-    """The model and its index of a dataset, made or read from the cache, with a bar."""
-    from tqdm import tqdm
-
-    from ccan.data import load_dataset, read_options
-    from ccan.gallery import index_dataset
-    from ccan.predictor import Predictor
-
-    predictor = Predictor.from_checkpoint(checkpoint)
-    samples = load_dataset(dataset, data, **read_options(dataset, options))
-    print(samples.summary())
-    with tqdm(unit="step", leave=False, delay=1) as bar:
-
-        def progress(done: int, total: int, what: str) -> None:
-            bar.total = total
-            bar.set_description(what, refresh=False)
-            bar.update(done - bar.n)
-
-        return predictor, index_dataset(predictor, samples, progress=progress)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
+from tyro.conf import arg
 
+from ccan.cli.indexed import Indexed
 from ccan.errors import ConfigError
 
 
@@ -17,14 +20,8 @@ class Trust:
 
     out: Path
     """Folder for the tables (.md, .csv, .json)."""
-    data: Path | None = None
-    """Folder of the dataset; not needed for --dataset demo."""
-    dataset: str = "demo"
-    """Name of the dataset's layout; `demo` = the dashboard's own world, `auto` = recognise it."""
-    options: tuple[str, ...] = ()
-    """Options of the dataset's loader as name=value, for example box=labelled."""
-    checkpoint: str = "demo"
-    """A checkpoint file, a run folder, or `demo` for the bundled model."""
+    of: Annotated[Indexed, arg(name="")] = field(default_factory=Indexed)
+    """Which checkpoint, on which dataset."""
     queries: int = 120
     """Queries to test with, drawn at random, at most as many as there are."""
     tested: int = 40
@@ -34,7 +31,6 @@ class Trust:
 
     def run(self) -> None:
         """Test, print, write."""
-        from ccan.cli.explain import open_index
         from ccan.data.synthetic_world import read_labels
         from ccan.explain.trust import Case, assess
         from ccan.files import write_text
@@ -43,7 +39,7 @@ class Trust:
             raise ConfigError(
                 f"--queries and --tested must be at least 2, got {self.queries} and {self.tested}"
             )
-        predictor, index = open_index(self.checkpoint, self.dataset, self.data, self.options)
+        predictor, index = self.of.open()
         samples, gallery = index.dataset.query, index.dataset.gallery
         order = np.random.default_rng(self.seed).permutation(len(samples))
         cases = [

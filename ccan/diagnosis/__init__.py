@@ -7,6 +7,7 @@ from ccan.diagnosis.failures import (
     FailureRules,
     Failures,
     failure_kinds,
+    hardest_first,
     hardest_table,
 )
 from ccan.diagnosis.rankings import TopRankings, rank_all
@@ -34,6 +35,7 @@ __all__ = [
     "duplicates_table",
     "failure_kinds",
     "halves",
+    "hardest_first",
     "hardest_table",
     "hubs",
     "label_suspects",

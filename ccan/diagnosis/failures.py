@@ -270,6 +270,12 @@ def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def hardest_first(report: EvaluationReport) -> NDArray[np.int64]:
+    """Rows of the queries that have a match: lowest AP first, then the one whose first match comes last."""
+    rows = np.flatnonzero(report.valid)
+    return rows[np.lexsort((-report.first_match[rows], report.ap[rows]))]
+
+
 def hardest_table(
     query: FeatureSet,
     gallery: FeatureSet,
@@ -277,9 +283,8 @@ def hardest_table(
     tops: TopRankings,
     failures: Failures | None = None,
 ) -> Table:
-    """Every query that has a match, hardest first: by AP, then by how late its first match comes."""
-    rows = np.flatnonzero(report.valid)
-    order = rows[np.lexsort((-report.first_match[rows], report.ap[rows]))]
+    """Every query that has a match, hardest first (`hardest_first`)."""
+    order = hardest_first(report)
     share = np.empty(len(report.ap))
     share[order] = np.arange(len(order)) / max(1, len(order) - 1)
     wrong, right = tops.nearest_wrong[order], tops.nearest_right[order]

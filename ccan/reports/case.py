@@ -243,8 +243,11 @@ def _write_order(page: Page, folder: str, case: CaseStudy) -> None:
     )
     if len(case.accounts) == 2:
         near, far = case.accounts["nearest wrong"], case.accounts["nearest right"]
+        steps = waterfall(near, far)
+        rows = [[term, value] for term, value in steps.items()]
+        Table.of_rows("waterfall", ["term", "d² right − d² wrong"], rows).save(page.folder / folder)
         page.figure(
-            waterfall_figure(waterfall(near, far), "d² right − d² wrong"),
+            waterfall_figure(steps, "d² right − d² wrong"),
             f"{folder}/waterfall",
             "Why the nearest wrong image stands ahead of the nearest right one, or does not: the difference of the two "
             "accounts. A positive term speaks for the wrong image; a positive sum puts it ahead.",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ccan.data.records import Sample
-from ccan.diagnosis import CheckpointComparison, Diagnosis, diagnose, rank_all
+from ccan.diagnosis import CheckpointComparison, Diagnosis, diagnose, hardest_first, rank_all
 from ccan.diagnosis.rankings import NOBODY, TopRankings
 from ccan.errors import ConfigError, DatasetError
 from ccan.explain.embedding import embedding_maps
@@ -33,6 +33,7 @@ from ccan.projection import Projection, project
 from ccan.reports.case import gallery_grams, prepared, study_case, write_case
 from ccan.reports.page import Page
 from ccan.reports.photos import Photos
+from ccan.tables import Table
 
 LARGE = 6000
 """Gallery images from which on a pass of the network over all of them is not made unasked."""
@@ -86,10 +87,9 @@ def choose_queries(index: GalleryIndex, names: Sequence[str], hardest: int) -> l
     from ccan.evaluation import evaluate_features
 
     report = evaluate_features(index.query, index.gallery)
-    order = np.flatnonzero(report.valid)
-    order = order[np.lexsort((-report.first_match[order], report.ap[order]))]
     rows = [known[name] for name in names]
-    return rows + [int(row) for row in order[: max(0, hardest)] if int(row) not in rows]
+    order = hardest_first(report)[: max(0, hardest)].tolist()
+    return rows + [row for row in order if row not in rows]
 
 
 def write_explanations(
@@ -178,8 +178,7 @@ def write_diagnosis(
     if with_map:
         say("making t-SNE maps …")
         _write_map(page, index, found, project(index.query, branches=branches))
-    failed = np.flatnonzero(found.tops.failed)
-    rows = [int(row) for row in failed[np.argsort(found.report.ap[failed], kind="stable")][:cases]]
+    rows = [row for row in hardest_first(found.report).tolist() if found.tops.failed[row]][:cases]
     _write_cases(
         page,
         predictor,
@@ -233,6 +232,10 @@ def _write_findings(page: Page, found: Diagnosis) -> None:
         cmc_figure(found.report.cmc),
         "figures/cmc",
         "CMC: share of queries whose first match stands at rank k or before.",
+    )
+    cmc = {"rank": np.arange(1, len(found.report.cmc) + 1), "queries matched": found.report.cmc}
+    Table("cmc", cmc, "Share of queries whose first match stands at this rank or before.").save(
+        page.folder / "tables"
     )
     page.section("Failures")
     page.figure(
@@ -311,8 +314,11 @@ def _write_map(page: Page, index: GalleryIndex, found: Diagnosis, maps: Projecti
             own = np.array(groups) == group
             x, y = maps.points["joint"][own].T
             figure.add_scatter(
-                x=x, y=y, mode="markers", name=group, text=names[own], marker={"color": colour}
-            )
+                x=x, y=y, mode="markers", name=group, text=names[own], hoverinfo="text",
+                marker={"color": colour},
+            )  # fmt: skip
+        figure.update_xaxes(visible=False)  # places mean nothing by themselves
+        figure.update_yaxes(visible=False)
         figure.update_layout(template="plotly_white", height=560, title="joint embedding")
         page.plotly(figure, "The joint map; point at a query for its name.")
 

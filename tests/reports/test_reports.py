@@ -105,7 +105,7 @@ def test_an_explanation_is_one_page_with_everything_beside_it(
         with np.load(folder / "numbers.npz", allow_pickle=False) as numbers:
             assert numbers["map G energy"].shape == (64, 32)
             assert len(numbers["order"]) == len(index.gallery)
-        for table in ("account", "counterfactuals", "removed", "maps"):
+        for table in ("account", "counterfactuals", "removed", "maps", "waterfall"):
             assert (folder / f"{table}.csv").read_text().count("\n") > 2
     Image.open(tmp_path / "cases/00000/maps.png").verify()
     svg = (tmp_path / "cases/00000/account.svg").read_text()
@@ -221,7 +221,15 @@ def test_a_diagnosis_holds_its_tables_and_a_map(
     assert json.loads((tmp_path / "out/tables/projection.json").read_text())["columns"]["row"]
     assert found.suspects.streams == ("G", "P1", "P2")
     text = path.read_text(encoding="utf-8")
-    assert text.count("plotly.js v") >= 1 and text.count("Plotly.newPlot") >= 1
+    assert text.count("plotly.js v") == 1 and text.count("Plotly.newPlot(") >= 1
+    page = Page("two", tmp_path / "two", interactive=True)
+    figure = {"data": [{"x": [1], "y": [2]}]}
+    for _ in range(2):
+        page.plotly(figure, "caption")
+    twice = page.write().read_text(encoding="utf-8")
+    assert twice.count("plotly.js v") == 1, "plotly.js is in the page more than once"
+    cmc = json.loads((tmp_path / "out/tables/cmc.json").read_text())["columns"]["queries matched"]
+    assert cmc == found.report.cmc.tolist()
     assert not [address for address in read(path).loaded if not address.startswith("data:")]
     for figure in ("cmc", "kinds", "cameras", "distances", "map"):
         assert (tmp_path / "out/figures" / f"{figure}.svg").is_file()
@@ -318,7 +326,12 @@ def test_commands_parse_and_run(
 ):
     monkeypatch.setenv("CCAN_CACHE", str(tmp_path / "cache"))
     asked = parse(["explain", "--out", "x", "--query", "a.jpg", "b.jpg", "--blur-faces"])
-    assert isinstance(asked, Explain) and asked.query == ("a.jpg", "b.jpg") and asked.blur_faces
+    assert (
+        isinstance(asked, Explain)
+        and asked.of.dataset == "demo"
+        and asked.query == ("a.jpg", "b.jpg")
+        and asked.blur_faces
+    )
     asked = parse(["diagnose", "--out", "x", "--no-map", "--by", "view", "--compare", "other"])
     assert isinstance(asked, Diagnose) and not asked.map and asked.compare == "other"
     nets = [str(write_checkpoint(tmp_path / f"{seed}.safetensors", seed)) for seed in (1, 2)]
