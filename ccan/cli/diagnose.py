@@ -29,8 +29,6 @@ class Diagnose:
     """Images of each ranking strip."""
     map: bool = True
     """Make t-SNE maps of the queries."""
-    streams: bool | None = None
-    """Ask every stream about label suspects and crops: a pass over all images; by default unless they are many."""
     interactive: bool = False
     """Put in figures that answer to the pointer (plotly.js, 5 MB)."""
     blur_faces: bool = False
@@ -60,7 +58,6 @@ class Diagnose:
             by=self.by,
             comparison=comparison,
             with_map=self.map,
-            streams=self.streams,
         )
         print(found.summary())
         print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")

@@ -25,8 +25,6 @@ class Explain:
     """Which checkpoint, on which dataset."""
     top: int = 8
     """Images of each ranking strip."""
-    remove: bool | None = None
-    """Ask which stream's removal repairs a query: a pass over the gallery; by default unless it is large."""
     interactive: bool = False
     """Put in figures that answer to the pointer (plotly.js, 5 MB)."""
     blur_faces: bool = False
@@ -41,5 +39,5 @@ class Explain:
         options = ReportOptions(
             self.out, self.top, self.interactive, self.blur_faces, self.of.checkpoint
         )
-        path = write_explanations(predictor, index, rows, options, remove=self.remove)
+        path = write_explanations(predictor, index, rows, options)
         print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccan.errors import ShapeError
-from ccan.explain.embedding import EmbeddingMaps, branch_of, embedding_maps
-from ccan.explain.trace import Trace, numbers, trace
+from ccan.explain.embedding import LOCAL, EmbeddingMaps, branch_of, embedding_maps
+from ccan.explain.trace import GLOBAL, Trace, numbers, trace
+from ccan.explain.weighting import PartVectors
 from ccan.model.network import CCAN
 
 CAPTION = (
@@ -136,6 +137,30 @@ def _joined(branches: Sequence[DistanceAccount]) -> DistanceAccount:
         query |= one.query_map
         gallery |= one.gallery_map
     return DistanceAccount(sum(one.squared_distance for one in branches), terms, query, gallery)
+
+
+def stream_terms(query: PartVectors, gallery: PartVectors) -> dict[str, Values]:
+    """The terms of one query's distances to N images without their positions: what an index keeps is enough.
+
+    Returns: ``G`` (‖Δ_G‖², its bias included), ``P1`` … and ``bias L`` → (N,); in the sum the squared distances.
+    Raises: ShapeError unless there is one query.
+    """
+    counts = {len(values) for values in (query.parts, query.direction) if values is not None}
+    if counts != {1}:
+        raise ShapeError(f"expected the vectors of one query, got {sorted(counts)}")
+    terms: dict[str, Values] = {}
+    if query.direction is not None and gallery.direction is not None:
+        terms[GLOBAL] = np.square(query.direction - gallery.direction).sum(axis=1)
+    if query.parts is not None and gallery.parts is not None:
+        scaled = []
+        for parts in (query.parts, gallery.parts):
+            lengths = np.linalg.norm(parts.sum(axis=1), axis=1)
+            scaled.append(parts / np.maximum(lengths, 1e-12)[:, None, None])
+        differences = scaled[0] - scaled[1]  # δ_1 … δ_kp, δ_b: (N, kp+1, d)
+        local = np.einsum("nsd,nd->ns", differences, differences.sum(axis=1))
+        names = [f"P{part + 1}" for part in range(local.shape[1] - 1)]
+        terms |= dict(zip([*names, f"bias {LOCAL}"], local.T, strict=True))
+    return terms
 
 
 def waterfall(nearer: DistanceAccount, farther: DistanceAccount) -> dict[str, float]:

@@ -96,11 +96,19 @@ def part_vectors(maps: EmbeddingMaps, trace: Trace) -> PartVectors:
 
 def gram_matrices(parts: Values) -> Values:
     """Gram matrix of each image's parts and bias, (N, kp+1, d) → (N, kp+1, kp+1)."""
-    return np.einsum("nsd,ntd->nst", parts, parts)
+    return parts @ parts.transpose(0, 2, 1)
 
 
-def query_grams(query: PartVectors, gallery: PartVectors) -> QueryGrams:
-    """What sliders need of one query and a gallery. Raises: ShapeError unless there is one query."""
+def query_grams(
+    query: PartVectors, gallery: PartVectors, grams: Values | None = None
+) -> QueryGrams:
+    """What sliders need of one query and a gallery.
+
+    Args:
+        grams: `gram_matrices` of the gallery's parts, where they were made before.
+
+    Raises: ShapeError unless there is one query.
+    """
     counts = {len(values) for values in (query.parts, query.direction) if values is not None}
     if counts != {1}:
         raise ShapeError(f"expected the vectors of one query, got {sorted(counts)}")
@@ -110,8 +118,9 @@ def query_grams(query: PartVectors, gallery: PartVectors) -> QueryGrams:
         squared = np.square(gallery.direction - query.direction).sum(axis=1)
     if query.parts is None or gallery.parts is None:
         return QueryGrams(None, None, None, squared)
-    between = np.einsum("sd,ntd->nst", query.parts[0], gallery.parts)
-    return QueryGrams(gram_matrices(query.parts)[0], gram_matrices(gallery.parts), between, squared)
+    between = (gallery.parts @ query.parts[0].T).transpose(0, 2, 1)
+    grams = gram_matrices(gallery.parts) if grams is None else grams
+    return QueryGrams(gram_matrices(query.parts)[0], grams, between, squared)
 
 
 def join_grams(blocks: Sequence[QueryGrams]) -> QueryGrams:

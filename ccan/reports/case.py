@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,10 +24,8 @@ from ccan.explain.parts import PartAlignment, align_parts
 from ccan.explain.trace import Trace, trace
 from ccan.explain.votes import round_trip, summarise
 from ccan.explain.weighting import (
-    PartVectors,
     QueryGrams,
-    join_grams,
-    part_vectors,
+    gram_matrices,
     query_grams,
     repairing_parts,
     without_each_part,
@@ -143,25 +140,13 @@ def _alignments(
     return {name: align_parts(model, maps, mine, other) for name, other in theirs.items()}
 
 
-def gallery_grams(
-    predictor: Predictor, index: GalleryIndex, rows: Sequence[int], batch: int = 64
-) -> list[QueryGrams]:
-    """What removing parts needs of some queries and the whole gallery: one pass over its images."""
-    model = fast_for_inference(predictor.model)
-    maps = embedding_maps(model)
-
-    def vectors(paths: Sequence[Path]) -> PartVectors:
-        images = torch.cat([prepared(predictor, path) for path in paths])
-        return part_vectors(maps, trace(model, images))
-
-    queries = [vectors([index.dataset.query[row].path]) for row in rows]
-    found: list[list[QueryGrams]] = [[] for _ in rows]
-    paths = [sample.path for sample in index.dataset.gallery]
-    for start in range(0, len(paths), batch):
-        block = vectors(paths[start : start + batch])
-        for own, query in zip(found, queries, strict=True):
-            own.append(query_grams(query, block))
-    return [join_grams(blocks) for blocks in found]
+def gallery_grams(index: GalleryIndex, rows: Sequence[int]) -> list[QueryGrams]:
+    """What removing parts needs of some queries and the whole gallery."""
+    if not rows:
+        return []
+    gallery = index.vectors("gallery")
+    grams = None if gallery.parts is None else gram_matrices(gallery.parts)
+    return [query_grams(index.vectors("query", [row]), gallery, grams) for row in rows]
 
 
 def write_case(

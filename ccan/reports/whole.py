@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ccan.data.records import Sample
 from ccan.diagnosis import CheckpointComparison, Diagnosis, diagnose, hardest_first, rank_all
 from ccan.diagnosis.rankings import NOBODY, TopRankings
 from ccan.errors import ConfigError, DatasetError
 from ccan.explain.embedding import embedding_maps
 from ccan.explain.parts import align_parts
-from ccan.explain.trace import trace
+from ccan.explain.trace import GLOBAL, trace
 from ccan.figures import (
     cmc_figure,
     counts_figure,
@@ -26,17 +25,13 @@ from ccan.figures import (
     matrix_figure,
     projection_figure,
 )
-from ccan.gallery import GalleryIndex
-from ccan.model.fast import fast_for_inference
+from ccan.gallery import SPLITS, GalleryIndex
 from ccan.predictor import Predictor
 from ccan.projection import Projection, project
 from ccan.reports.case import gallery_grams, prepared, study_case, write_case
 from ccan.reports.page import Page
 from ccan.reports.photos import Photos
 from ccan.tables import Table
-
-LARGE = 6000
-"""Gallery images from which on a pass of the network over all of them is not made unasked."""
 
 Say = Callable[[str], None]
 
@@ -98,15 +93,12 @@ def write_explanations(
     rows: Sequence[int],
     options: ReportOptions,
     *,
-    remove: bool | None = None,
     say: Say = print,
 ) -> Path:
     """Study some queries and write their report → its path.
 
     Args:
         rows: of the index's queries, at least one.
-        remove: whether to ask which stream's removal repairs a query, a pass over the gallery; None = unless that is
-            large.
 
     Raises: ConfigError without a query or for a folder that holds something else.
     """
@@ -117,9 +109,7 @@ def write_explanations(
     page = options.page(f"CCAN: {len(rows)} queries explained")
     _introduce(page, predictor, index, options)
     tops = rank_all(index.query, index.gallery, top=max(10, options.top))
-    _write_cases(
-        page, predictor, index, rows, tops_of=(tops, None), options=options, remove=remove, say=say
-    )
+    _write_cases(page, predictor, index, rows, tops_of=(tops, None), options=options, say=say)
     return page.write()
 
 
@@ -132,7 +122,6 @@ def write_diagnosis(
     by: Sequence[str] | None = None,
     comparison: CheckpointComparison | None = None,
     with_map: bool = True,
-    streams: bool | None = None,
     say: Say = print,
 ) -> tuple[Path, Diagnosis]:
     """Diagnose a dataset and write its report → its path, and what was found.
@@ -142,21 +131,15 @@ def write_diagnosis(
         by: columns to slice by; None = all that there are.
         comparison: with another checkpoint, to be shown too.
         with_map: whether t-SNE maps are made.
-        streams: whether every stream is asked about label suspects and crops, a pass of the network over all images;
-            None = unless the gallery is large.
 
     Raises: as `diagnose`; ConfigError for a folder that holds something else.
     """
     page = options.page(f"CCAN: diagnosis of {index.dataset.name}")
     branches = 2 if predictor.model.global_branch is not None and predictor.model.streams else 1
-    asked = len(index.gallery) <= LARGE if streams is None else streams
     made = shift = None
-    if asked and predictor.model.streams:
-        say("asking every stream about every image …")
-        sides = [
-            stream_features(predictor, part)
-            for part in (index.dataset.query, index.dataset.gallery)
-        ]
+    if predictor.model.streams:
+        say("looking for shifted parts in the failed queries …")
+        sides = [stream_features(index, split) for split in SPLITS]
         made = {name: (sides[0][name], sides[1][name]) for name in sides[0]}
         shift = shifts_of_failures(predictor, index)
     say("diagnosing …")
@@ -186,7 +169,6 @@ def write_diagnosis(
         rows,
         tops_of=(found.tops, found),
         options=options,
-        remove=None,
         say=say,
     )
     return page.write(), found
@@ -211,12 +193,10 @@ def _write_cases(
     *,
     tops_of: tuple[TopRankings, Diagnosis | None],
     options: ReportOptions,
-    remove: bool | None,
     say: Say,
 ) -> None:
     tops, found = tops_of
-    wanted = len(index.gallery) <= LARGE if remove is None else remove
-    grams = gallery_grams(predictor, index, rows) if wanted and rows else [None] * len(rows)
+    grams = gallery_grams(index, rows)
     photos = Photos(options.blur_faces)
     for place, (row, own) in enumerate(zip(rows, grams, strict=True)):
         say(f"case {place + 1} of {len(rows)}: {index.dataset.query[row].path.name}")
@@ -323,20 +303,15 @@ def _write_map(page: Page, index: GalleryIndex, found: Diagnosis, maps: Projecti
         page.plotly(figure, "The joint map; point at a query for its name.")
 
 
-def stream_features(
-    predictor: Predictor, samples: Sequence[Sample], batch: int = 64
-) -> dict[str, Tensor]:
-    """What every stream says of some images: its share B_s p_s of the embedding at unit length, stream → (N, d)."""
-    model = fast_for_inference(predictor.model)
-    maps = embedding_maps(model)
-    blocks: dict[str, list[Tensor]] = {}
-    for start in range(0, len(samples), batch):
-        images = torch.cat(
-            [prepared(predictor, one.path) for one in samples[start : start + batch]]
-        )
-        for name, share in maps.parts(trace(model, images)).items():
-            blocks.setdefault(name, []).append(functional.normalize(share.float().cpu(), dim=1))
-    return {name: torch.cat(parts) for name, parts in blocks.items()}
+def stream_features(index: GalleryIndex, split: str) -> dict[str, Tensor]:
+    """What every stream says of a split's images, at unit length: f_G, and B_s p_s of each part; stream → (N, d)."""
+    vectors, found = index.vectors(split), {}
+    if vectors.direction is not None:
+        found[GLOBAL] = torch.from_numpy(vectors.direction).float()
+    if vectors.parts is not None:
+        shares = functional.normalize(torch.from_numpy(vectors.parts[:, :-1]).float(), dim=2)
+        found |= {f"P{part + 1}": share for part, share in enumerate(shares.unbind(1))}
+    return found
 
 
 def shifts_of_failures(predictor: Predictor, index: GalleryIndex) -> np.ndarray:

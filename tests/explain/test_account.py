@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from ccan.errors import ShapeError
-from ccan.explain.account import CAPTION, DistanceAccount, distance_accounts, waterfall
+from ccan.explain.account import (
+    CAPTION,
+    DistanceAccount,
+    distance_accounts,
+    stream_terms,
+    waterfall,
+)
 from ccan.explain.embedding import embedding_maps
 from ccan.explain.trace import trace
+from ccan.explain.weighting import part_vectors
 from tests.explain.networks import CONFIGS, images, network
 
 
@@ -59,6 +66,24 @@ def test_in_float32_they_add_up_to_a_hundred_thousandth_of_what_is_added(name: s
     for account, squared in zip(distance_accounts(model, query, gallery), expected, strict=True):
         added = sum(map(abs, account.terms.values()))
         assert abs(sum(account.terms.values()) - squared) <= 1e-5 * added
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_terms_without_positions_are_those_of_the_accounts(name: str):
+    model, query, gallery = network(CONFIGS[name]), images()[:1], images()[1:]
+    maps = embedding_maps(model)
+    vectors = [part_vectors(maps, trace(model, one)) for one in (query, gallery)]
+    found = stream_terms(*vectors)
+    accounts = distance_accounts(model, query, gallery)
+    for place, account in enumerate(accounts):
+        whole = {name: values[place] for name, values in found.items()}
+        assert sum(whole.values()) == pytest.approx(account.squared_distance, abs=1e-10)
+        expected = {name: term for name, term in account.terms.items() if "G" not in name}
+        if "G" in account.terms:
+            expected["G"] = account.branches()["G"]
+        assert whole == pytest.approx(expected, abs=1e-10)
+    with pytest.raises(ShapeError, match="the vectors of one query"):
+        stream_terms(vectors[1], vectors[1])
 
 
 def test_a_term_by_hand():
