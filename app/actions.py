@@ -13,8 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from app.selection import ORDERS, TABS, Selection, one_of, shown_count
-from app.store import MAX_UPLOAD_BYTES, Store, too_large
+from app.images import MAX_UPLOAD_BYTES, too_large
+from app.selection import (
+    LENSES,
+    MATRICES,
+    ORDERS,
+    TABS,
+    TARGETS,
+    VERDICTS,
+    Selection,
+    distance,
+    mask_text,
+    one_of,
+    shown_count,
+    weight,
+    yes_or_no,
+)
+from app.store import Store
 from ccan.errors import CCANError, ConfigError, DatasetError
 from ccan.explain.attention import SUMMARIES
 
@@ -34,10 +49,13 @@ def act(store: Store, selection: Selection, name: object, value: object) -> Sele
         raise ConfigError(f"the page asked for something unknown: {str(name)[:40]!r}") from error
 
 
+# Which query
+
+
 def show_query(store: Store, selection: Selection, query: str) -> Selection:
-    """Another query; its nearest image comes with it."""
+    """Another query; its nearest image comes with it, and what was painted on the old one goes."""
     store.sample(query)
-    return replace(selection, query=query, match=None, cell=None, page=None)
+    return replace(selection, query=query, match=None, cell=None, page=None, hidden="")
 
 
 def choose(store: Store, selection: Selection, value: Any) -> Selection:
@@ -48,22 +66,50 @@ def choose(store: Store, selection: Selection, value: Any) -> Selection:
 def step(store: Store, selection: Selection, value: Any) -> Selection:
     """The next (+1) or previous (-1) query in the order of the list."""
     ids = query_list(store, selection)
-    if selection.query not in store.query_rows:
+    by = {"1": 1, "-1": -1}[str(value)]
+    if selection.query not in ids:
         return show_query(store, selection, ids[0])
-    place = ids.index(selection.query) + {"1": 1, "-1": -1}[str(value)]
-    return show_query(store, selection, ids[place % len(ids)])
+    return show_query(store, selection, ids[(ids.index(selection.query) + by) % len(ids)])
 
 
 def random_query(store: Store, selection: Selection, _: Any) -> Selection:
-    """Any other query."""
-    others = [query for query in store.query_ids if query != selection.query]
+    """Any other query of the list."""
+    others = [query for query in query_list(store, selection) if query != selection.query]
     chosen = others[int(_CHANCE.integers(len(others)))] if others else selection.query
     return show_query(store, selection, chosen)
 
 
 def hardest(store: Store, selection: Selection, _: Any) -> Selection:
-    """The query of the lowest AP; the list is sorted by it, so that “next” goes on from there."""
-    return show_query(store, replace(selection, order="hardest"), store.by_difficulty[0])
+    """The hardest query; the list is sorted by hardness, so that “next” goes on from there."""
+    sorted_ = replace(selection, order="hardest")
+    return show_query(store, sorted_, query_list(store, sorted_)[0])
+
+
+def query_list(store: Store, selection: Selection) -> list[str]:
+    """Ids of the queries that one walks through, in the chosen order."""
+    chosen = store.subset(selection.subset)
+    if selection.order == "hardest":
+        return list(chosen)
+    return [query for query in store.query_ids if query in chosen]
+
+
+def subset(store: Store, selection: Selection, value: Any) -> Selection:
+    """Walk through some of the queries only; the first of them is shown unless the query is one of them."""
+    chosen = store.subset(str(value))
+    if not chosen:
+        raise ConfigError("no query is behind this")
+    selection = replace(selection, subset=str(value), page=None)
+    if selection.query in chosen:
+        return selection
+    return show_query(store, selection, query_list(store, selection)[0])
+
+
+def page(store: Store, selection: Selection, value: Any) -> Selection:
+    """Another page of the list of queries."""
+    return replace(selection, page=max(0, int(value)))
+
+
+# Which image beside it
 
 
 def match(store: Store, selection: Selection, value: Any) -> Selection:
@@ -73,11 +119,16 @@ def match(store: Store, selection: Selection, value: Any) -> Selection:
 
 def neighbour(store: Store, selection: Selection, value: Any) -> Selection:
     """The gallery image one place further (+1) or nearer (-1) in the ranking."""
-    order = store.ranking(selection.query).order
-    current = selection.match or store.nearest(selection.query)
+    order = store.ranking(selection.query, selection.scoring).order
+    by = {"1": 1, "-1": -1}[str(value)]
+    current = store.match(selection)
+    if store.is_upload(current):
+        return replace(selection, match=store.gallery_ids[order[0]])
     place = int(np.flatnonzero(order == store.gallery_rows[current])[0])
-    place += {"1": 1, "-1": -1}[str(value)]
-    return replace(selection, match=store.gallery_ids[order[place % len(order)]])
+    return replace(selection, match=store.gallery_ids[order[(place + by) % len(order)]])
+
+
+# What is shown of the ranking
 
 
 def camera(store: Store, selection: Selection, value: Any) -> Selection:
@@ -90,14 +141,80 @@ def camera(store: Store, selection: Selection, value: Any) -> Selection:
     return replace(selection, cameras=tuple(sorted({number} ^ set(selection.cameras))))
 
 
-def page(store: Store, selection: Selection, value: Any) -> Selection:
-    """Another page of the list of queries."""
-    return replace(selection, page=max(0, int(value)))
+def identity(store: Store, selection: Selection, value: Any) -> Selection:
+    """Show one identity's images only; an empty text shows all again."""
+    text = str(value).strip()
+    if not text:
+        return replace(selection, identity=None)
+    try:
+        return replace(selection, identity=store.known_identity(text))
+    except ValueError as error:
+        raise DatasetError(
+            f"there is no identity {text[:40]!r} in the gallery; expected a number as below the images"
+        ) from error
+
+
+def threshold(store: Store, selection: Selection, value: Any) -> Selection:
+    """The distance up to which two images count as one person; “on” proposes one, “off” asks no longer."""
+    if value == "off":
+        return replace(selection, threshold=None)
+    if value != "on":
+        return replace(selection, threshold=distance(value))
+    job = store.distributions()
+    job.wait(1.0)
+    if job.value is not None:
+        return replace(selection, threshold=distance(job.value.eer_threshold))
+    ranking = store.ranking(selection.query)
+    return replace(selection, threshold=distance(float(np.median(ranking.distances[:20]))))
+
+
+# By what the gallery is ordered
+
+
+def flip(store: Store, selection: Selection, value: Any) -> Selection:
+    """Order by descriptors averaged with those of the mirrored images; weights go back to 1."""
+    wanted = yes_or_no(value)
+    if wanted and not store.can_flip:
+        raise ConfigError("these features have no mirrored twins: flip needs a network")
+    return replace(selection, flip=wanted, weights=())
+
+
+def rerank(store: Store, selection: Selection, value: Any) -> Selection:
+    """Order by k-reciprocal re-ranking; weights go back to 1."""
+    return replace(selection, rerank=yes_or_no(value), weights=())
+
+
+def weigh(store: Store, selection: Selection, value: Mapping[str, Any]) -> Selection:
+    """Another weight of a stream; it acts on the plain descriptor, so flip and re-ranking are switched off."""
+    if len(store.streams) < 2:
+        raise ConfigError("there is nothing to weigh: the descriptor has one stream")
+    weights = list(selection.weights or (1.0,) * len(store.streams))
+    weights[store.streams.index(one_of(value["stream"], store.streams))] = weight(value["weight"])
+    plain = set(weights) == {1.0}
+    return replace(selection, weights=() if plain else tuple(weights), flip=False, rerank=False)
+
+
+def reset_weights(store: Store, selection: Selection, value: Any) -> Selection:
+    """All weights 1; or, with a stream's name, that one alone (1) or left out (“-P2”)."""
+    if not value:
+        return replace(selection, weights=())
+    name = one_of(str(value).removeprefix("-"), store.streams)
+    without = str(value).startswith("-")
+    weights = tuple(float((stream == name) != without) for stream in store.streams)
+    return replace(selection, weights=weights, flip=False, rerank=False)
+
+
+# Pictures from outside
 
 
 def upload(store: Store, selection: Selection, value: Mapping[str, Any]) -> Selection:
-    """A picture from outside, as {name, size, data}: base64 without its prefix, or none if it is too large."""
+    """A picture as {name, size, data}: base64 without its prefix, or none if it is too large.
+
+    With `as` = “match” it stands beside the query, to be compared; otherwise it becomes the query.
+    """
     name = str(value["name"])[:120] or "the picture"
+    if store.predictor is None:
+        raise ConfigError("there is no network here to describe a picture, only its features")
     if int(value["size"]) > MAX_UPLOAD_BYTES:
         raise too_large(name, int(value["size"]))
     text = str(value["data"])
@@ -107,12 +224,28 @@ def upload(store: Store, selection: Selection, value: Mapping[str, Any]) -> Sele
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise DatasetError(f"{name}: the file did not arrive whole; try again") from error
-    return show_query(store, selection, store.add_upload(name, data))
+    image = store.add_upload(name, data)
+    if value.get("as") == "match":
+        return replace(selection, match=image)
+    kept = selection.match if selection.match and store.is_upload(selection.match) else None
+    return replace(show_query(store, selection, image), match=kept)
+
+
+# Attention
 
 
 def slot(store: Store, selection: Selection, value: Any) -> Selection:
     """Another attention slot, at its own default cell."""
     return replace(selection, slot=one_of(value, store.slots), cell=None)
+
+
+def lens(store: Store, selection: Selection, value: Any) -> Selection:
+    """Another question about the cell; across images there are only part streams."""
+    chosen = one_of(value, LENSES)
+    parts = [name for name in store.slots if name != "SS1"]
+    if chosen == "across" and store.slot(selection.slot) == "SS1" and parts:
+        return replace(selection, lens=chosen, slot=parts[0], cell=None)
+    return replace(selection, lens=chosen)
 
 
 def point(store: Store, selection: Selection, value: Mapping[str, Any]) -> Selection:
@@ -141,9 +274,28 @@ def move(store: Store, selection: Selection, value: Mapping[str, Any]) -> Select
     return replace(selection, cell=row * place.columns + column)
 
 
-def query_list(store: Store, selection: Selection) -> list[str]:
-    """Ids of the queries in the chosen order."""
-    return store.by_difficulty if selection.order == "hardest" else store.query_ids
+# Parts
+
+
+def paint(store: Store, selection: Selection, value: Any) -> Selection:
+    """The painted cells of the query; “strip K” hides one strip of kp, “” nothing."""
+    text = str(value)
+    if not text.startswith("strip "):
+        return replace(selection, hidden=mask_text(text, store))
+    rows, _ = store.mask_shape
+    parts = store.network.config.parts
+    number = int(text.removeprefix("strip "))
+    if not 1 <= number <= parts:
+        raise ValueError(value)
+    mask = np.zeros(store.mask_shape, bool)
+    mask[rows * (number - 1) // parts : rows * number // parts] = True
+    return replace(selection, hidden=store.mask_digits_of(mask))
+
+
+def measure(store: Store, selection: Selection, _: Any) -> Selection:
+    """Test the maps of this query on this query."""
+    store.faithfulness(selection.query, store.match(selection))
+    return selection
 
 
 ACTIONS: dict[str, Action] = {
@@ -151,19 +303,35 @@ ACTIONS: dict[str, Action] = {
     "step": step,
     "random": random_query,
     "hardest": hardest,
+    "subset": subset,
+    "page": page,
     "match": match,
     "neighbour": neighbour,
     "camera": camera,
-    "page": page,
+    "identity": identity,
+    "threshold": threshold,
+    "flip": flip,
+    "rerank": rerank,
+    "weigh": weigh,
+    "reset_weights": reset_weights,
     "upload": upload,
     "slot": slot,
+    "lens": lens,
     "point": point,
     "move": move,
-    "tab": lambda _, now, value: replace(now, tab=one_of(value, TABS)),  # type: ignore[arg-type]
-    "order": lambda _, now, value: replace(now, order=one_of(value, ORDERS), page=None),  # type: ignore[arg-type]
+    "paint": paint,
+    "measure": measure,
+    "look": lambda _, now, __: now,
+    "tab": lambda _, now, value: replace(now, tab=one_of(value, TABS)),
+    "order": lambda _, now, value: replace(now, order=one_of(value, ORDERS), page=None),
     "shown": lambda _, now, value: replace(now, shown=shown_count(value)),
-    "ignored": lambda _, now, value: replace(now, ignored=one_of(value, ("0", "1")) == "1"),
-    "summary": lambda _, now, value: replace(now, summary=one_of(value, SUMMARIES)),  # type: ignore[arg-type]
-    "own_scale": lambda _, now, value: replace(now, own_scale=one_of(value, ("0", "1")) == "1"),
+    "ignored": lambda _, now, value: replace(now, ignored=yes_or_no(value)),
+    "verdict": lambda _, now, value: replace(now, verdict=one_of(value, VERDICTS)),
+    "summary": lambda _, now, value: replace(now, summary=one_of(value, SUMMARIES)),
+    "own_scale": lambda _, now, value: replace(now, own_scale=yes_or_no(value)),
+    "matrix": lambda _, now, value: replace(now, matrix=one_of(value, MATRICES)),
+    "part": lambda store, now, value: replace(now, part=one_of(value, store.streams)),
+    "target": lambda _, now, value: replace(now, target=one_of(value, TARGETS)),
+    "blur": lambda _, now, value: replace(now, blur=yes_or_no(value)),
 }
 """By the name that the page sends."""

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -19,7 +20,10 @@ from app.serving import (
     require_gradio,
     speak_directly,
 )
-from ccan.errors import CCANError
+from ccan.errors import CCANError, ConfigError
+
+if TYPE_CHECKING:
+    from app.store import Store
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,25 +36,42 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dataset", default="demo", help="layout of --data, or demo (a synthetic world)")
     add("--data", type=Path, help="folder of the dataset")
     add("--options", nargs="*", default=[], help="options of its loader, name=value")
+    add("--features", type=Path, help="features of any model (.npz, .safetensors) instead")
+    add("--images", type=Path, help="folder of the pictures that the features file names")
+    add(
+        "--share", action="store_true", help="a public link through Gradio's servers; needs a login"
+    )
     add("--auth-file", type=Path, help=f"file with lines user:password; or set {AUTH_VARIABLE}")
     add("--check", action="store_true", help="build everything, answer one request, exit")
     return parser.parse_args(arguments)
 
 
+def open_store(options: argparse.Namespace) -> Store:
+    """The data of the page. Raises: CCANError; ConfigError for options that do not go together."""
+    from app.store import Store
+
+    if options.features is None:
+        if options.images is not None:
+            raise ConfigError("--images belongs to --features; a dataset's own images need --data")
+        return Store.open(options.checkpoint, options.dataset, options.data, options.options)
+    if (options.checkpoint, options.dataset, options.data) != ("demo", "demo", None):
+        raise ConfigError("--features stands for itself: leave out --checkpoint, --dataset, --data")
+    return Store.of_features(options.features, options.images)
+
+
 def serve(options: argparse.Namespace) -> None:
     """Load, build, launch; until interrupted, or for one request with --check."""
     require_gradio()
-    auth = logins(options.host, options.auth_file)
+    auth = logins(options.host, options.auth_file, options.share)
     port = free_port(options.host, 0 if options.check else options.port)
     print("Loading model, images and index (the first start takes up to a minute) …", flush=True)
-    from app.store import Store
-
-    store = Store.open(options.checkpoint, options.dataset, options.data, options.options)
-    print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {store.predictor.device}")
+    store = open_store(options)
+    device = store.predictor.device if store.predictor else "none, features only"
+    print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {device}")
     from app.ui import build_ui
 
     page = build_ui(store)
-    settings = launch_settings(options.host, port)
+    settings = launch_settings(options.host, port, options.share)
     _, address, _ = page.launch(auth=auth, prevent_thread_lock=True, **settings)
     try:
         if options.check:
@@ -71,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CCANError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print()
+    except KeyboardInterrupt:  # also while an index is being made: nothing half-made stays
+        print("\nstopped")
     return 0
 
 

@@ -6,9 +6,10 @@ against the store before it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote, urlencode
 
 from ccan.explain.attention import SUMMARIES, Summary
@@ -16,11 +17,36 @@ from ccan.explain.attention import SUMMARIES, Summary
 if TYPE_CHECKING:
     from app.store import Store
 
-Tab = Literal["rank", "attention"]
+Tab = Literal["overview", "rank", "attention", "parts"]
 Order = Literal["name", "hardest"]
+Verdict = Literal["all", "right", "wrong"]
+Lens = Literal["probe", "votes", "trip", "across"]
+Matrix = Literal["A", "C", "Ct"]
+Target = Literal["similarity", "identity"]
 TABS: tuple[Tab, ...] = get_args(Tab)
 ORDERS: tuple[Order, ...] = get_args(Order)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+LENSES: tuple[Lens, ...] = get_args(Lens)
+MATRICES: tuple[Matrix, ...] = get_args(Matrix)
+TARGETS: tuple[Target, ...] = get_args(Target)
 SHOWN_LEAST, SHOWN_MOST = 5, 60
+WEIGHT_MOST = 3.0
+"""Largest weight of a branch or part."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """By what the gallery is ordered.
+
+    Attributes:
+        flip: by descriptors averaged with those of the mirrored images.
+        rerank: by k-reciprocal re-ranking.
+        weights: w_G, w_1 … w_kp on the plain descriptor's branches and parts; () = all 1. Not with the other two.
+    """
+
+    flip: bool = False
+    rerank: bool = False
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,34 +55,60 @@ class Selection:
 
     Attributes:
         query: id of the query, an image of the query set or an upload.
-        match: id of the gallery image beside it; None = the nearest that counts.
+        match: id of the image beside it, of the gallery or an upload; None = the nearest that counts.
         tab: the view on top.
+        subset: which queries one walks through (`Store.subset`); "" = all.
+        order: how the list of all queries is sorted.
+        page: page of the list; None = where the query is.
         shown: how many ranked images are shown.
         ignored: whether images that the protocol ignores are shown in their place.
         cameras: gallery cameras that are shown; empty = all.
-        order: how the list of queries is sorted.
-        page: page of that list; None = where the query is.
+        identity: the one identity that is shown; None = all.
+        verdict: whether only right or only wrong images are shown.
+        flip, rerank, weights: by what the gallery is ordered (`Scoring`).
+        threshold: distance up to which two images count as one person; None = not asked.
         slot: the attention slot; "" = the network's first.
         cell: position in the slot; None = where attention adds most.
         summary: which map lies over the images.
         own_scale: each picture on a colour scale of its own.
+        lens: what is asked of the cell.
+        matrix: which matrix the probe reads: A, A′ (``C``) or A′ᵀ (``Ct``).
+        part: the stream that is looked at closely; "" = the first.
+        target: what Grad-CAM explains.
+        hidden: painted cells of the query, a bit each, as hexadecimal digits; "" = none.
+        blur: whether faces are blurred.
     """
 
     query: str
     match: str | None = None
-    tab: Tab = "rank"
+    tab: Tab = "overview"
+    subset: str = ""
+    order: Order = "name"
+    page: int | None = None
     shown: int = 20
     ignored: bool = True
     cameras: tuple[int, ...] = ()
-    order: Order = "name"
-    page: int | None = None
+    identity: int | None = None
+    verdict: Verdict = "all"
+    flip: bool = False
+    rerank: bool = False
+    weights: tuple[float, ...] = ()
+    threshold: float | None = None
     slot: str = ""
     cell: int | None = None
-    summary: Summary = "gathered_share"
+    summary: Summary = "added_energy"
     own_scale: bool = False
+    lens: Lens = "probe"
+    matrix: Matrix = "A"
+    part: str = ""
+    target: Target = "similarity"
+    hidden: str = ""
+    blur: bool = False
 
-
-_IN_LINK = ("match", "tab", "shown", "ignored", "cameras", "slot", "cell", "summary", "own_scale")
+    @property
+    def scoring(self) -> Scoring:
+        """By what the gallery is ordered."""
+        return Scoring(self.flip, self.rerank, self.weights)
 
 
 def to_link(selection: Selection, store: Store) -> str:
@@ -66,34 +118,39 @@ def to_link(selection: Selection, store: Store) -> str:
         values["query"] = selection.query
     for field in fields(Selection):
         value = getattr(selection, field.name)
-        if field.name in _IN_LINK and value != field.default:
-            values[field.name] = _as_text(value)
-    return "?" + urlencode(values, safe="/,", quote_via=quote)
+        if field.name not in _READERS or field.name == "query" or value == field.default:
+            continue
+        if isinstance(value, str) and store.is_upload(value):
+            continue
+        values[field.name] = _as_text(value)
+    return "?" + urlencode(values, safe="/,:", quote_via=quote)
 
 
 def _as_text(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(_as_text, value))
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def from_link(values: Mapping[str, str], store: Store) -> tuple[Selection, str]:
     """The selection that a link names, and a sentence about what of it this store does not have."""
     selection, unknown = Selection(store.query_ids[0]), []
-    for name in ("query", *_IN_LINK):
+    for name, read in _READERS.items():
         if name not in values:
             continue
         try:
-            selection = replace(selection, **{name: _READERS[name](values[name], store, selection)})
-        except (KeyError, ValueError):
+            selection = replace(selection, **{name: read(values[name], store, selection)})
+        except (KeyError, ValueError, OverflowError):
             unknown.append(f"{name}={values[name][:80]}")
     if not unknown:
         return selection, ""
     return selection, f"This link names what is not here and was left out: {', '.join(unknown)}."
 
 
-def one_of(value: object, allowed: object) -> str:
-    """The value as text if it is allowed. Raises: KeyError otherwise."""
+def one_of(value: object, allowed: object) -> Any:
+    """The value if it is a text that is allowed. Raises: KeyError otherwise."""
     if not isinstance(value, str) or value not in allowed:  # type: ignore[operator]
         raise KeyError(value)
     return value
@@ -102,6 +159,45 @@ def one_of(value: object, allowed: object) -> str:
 def shown_count(value: object) -> int:
     """A number of ranked images within its limits. Raises: ValueError for what is no number."""
     return min(SHOWN_MOST, max(SHOWN_LEAST, int(str(value))))
+
+
+def yes_or_no(value: object) -> bool:
+    """True for "1", False for "0". Raises: KeyError otherwise."""
+    return one_of(value, ("0", "1")) == "1"
+
+
+def weight(value: object) -> float:
+    """A weight, rounded to hundredths. Raises: ValueError out of range."""
+    number = round(float(str(value)), 2)
+    if not 0 <= number <= WEIGHT_MOST:
+        raise ValueError(value)
+    return number
+
+
+def distance(value: object) -> float:
+    """A threshold, rounded to thousandths. Raises: ValueError for what is no distance."""
+    number = round(float(str(value)), 3)
+    if not (math.isfinite(number) and 0 <= number < 1e6):
+        raise ValueError(value)
+    return number
+
+
+def mask_text(value: object, store: Store) -> str:
+    """Painted cells as text; nothing painted is "". Raises: ValueError for what is no mask of this network's input."""
+    text = str(value).lower()
+    if text.strip("0") == "":
+        return ""
+    if len(text) != store.mask_digits or int(text, 16) < 0 or not text.isalnum():
+        raise ValueError(value)
+    return text
+
+
+def read_weights(text: str, store: Store) -> tuple[float, ...]:
+    """Weights of all streams from numbers with commas. Raises: ValueError for another number of them."""
+    found = tuple(weight(part) for part in text.split(","))
+    if len(found) != len(store.streams) or len(found) < 2:
+        raise ValueError(text)
+    return found if set(found) != {1.0} else ()
 
 
 def _cell(text: str, store: Store, selection: Selection) -> int:
@@ -118,15 +214,35 @@ def _cameras(text: str, store: Store) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-_READERS = {
+def _subset(text: str, store: Store) -> str:
+    store.subset(text)
+    return text
+
+
+_READERS: dict[str, Callable[[str, Store, Selection], Any]] = {
     "query": lambda text, store, _: one_of(text, store.query_rows),
     "match": lambda text, store, _: one_of(text, store.gallery_rows),
     "tab": lambda text, *_: one_of(text, TABS),
+    "subset": lambda text, store, _: _subset(text, store),
+    "order": lambda text, *_: one_of(text, ORDERS),
     "shown": lambda text, *_: shown_count(text),
-    "ignored": lambda text, *_: one_of(text, ("0", "1")) == "1",
+    "ignored": lambda text, *_: yes_or_no(text),
     "cameras": lambda text, store, _: _cameras(text, store),
+    "identity": lambda text, store, _: store.known_identity(text),
+    "verdict": lambda text, *_: one_of(text, VERDICTS),
+    "flip": lambda text, store, _: yes_or_no(text) and store.can_flip,
+    "rerank": lambda text, *_: yes_or_no(text),
+    "weights": lambda text, store, _: read_weights(text, store),
+    "threshold": lambda text, *_: distance(text),
     "slot": lambda text, store, _: one_of(text, store.slots),
     "cell": _cell,
     "summary": lambda text, *_: one_of(text, SUMMARIES),
-    "own_scale": lambda text, *_: one_of(text, ("0", "1")) == "1",
+    "own_scale": lambda text, *_: yes_or_no(text),
+    "lens": lambda text, *_: one_of(text, LENSES),
+    "matrix": lambda text, *_: one_of(text, MATRICES),
+    "part": lambda text, store, _: one_of(text, store.streams),
+    "target": lambda text, *_: one_of(text, TARGETS),
+    "hidden": lambda text, store, _: mask_text(text, store),
+    "blur": lambda text, *_: yes_or_no(text),
 }
+"""What a link may name → how it is read, in the order in which one may depend on another."""

@@ -16,10 +16,10 @@ ASSETS = Path(__file__).parent / "assets"
 Logins = list[tuple[str, str]]
 
 
-def logins(host: str, auth_file: Path | None) -> Logins | None:
+def logins(host: str, auth_file: Path | None, share: bool = False) -> Logins | None:
     """Who may log in; None = nobody needs to, on this machine alone.
 
-    Raises: ConfigError for a host that others reach without a login, or for a login that is not user:password.
+    Raises: ConfigError for a host or a share that others reach without a login, or for one that is not user:password.
     """
     text = auth_file.read_text("utf-8") if auth_file else os.environ.get(AUTH_VARIABLE, "")
     pairs = [line.strip().partition(":") for line in text.splitlines() if line.strip()]
@@ -27,9 +27,10 @@ def logins(host: str, auth_file: Path | None) -> Logins | None:
         raise ConfigError("expected logins as user:password, one a line, got a line that is not")
     if auth_file and not pairs:
         raise ConfigError(f"expected lines user:password in {auth_file}, got an empty file")
-    if not pairs and not is_loopback(host):
+    if not pairs and (share or not is_loopback(host)):
+        which = "--share" if share else f"--host {host}"
         raise ConfigError(
-            f"--host {host} lets other machines in, so it needs a login: set {AUTH_VARIABLE}=user:password "
+            f"{which} lets other machines in, so it needs a login: set {AUTH_VARIABLE}=user:password "
             "or pass --auth-file FILE (never a password on the command line)"
         )
     return [(user, password) for user, _, password in pairs] or None
@@ -74,18 +75,18 @@ def speak_directly() -> None:
     )
 
 
-def launch_settings(host: str, port: int) -> dict[str, Any]:
-    """What `launch` is told: nothing is shared or recorded, and no file of this machine can be read."""
+def launch_settings(host: str, port: int, share: bool = False) -> dict[str, Any]:
+    """What `launch` is told: nothing is recorded, no file of this machine can be read, nothing is shared unasked."""
     import gradio as gr
 
-    from app.store import MAX_UPLOAD_BYTES
+    from app.images import MAX_UPLOAD_BYTES
 
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif"]
     mono = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
     return {
         "server_name": host,
         "server_port": port,
-        "share": False,
+        "share": share,
         "strict_cors": True,
         "run_history": False,
         "enable_monitoring": False,

@@ -1,109 +1,123 @@
 """Everything that the page reads, made once: the model, the index, its evaluation. Handlers get ids only.
 
-An id is the image's path below the dataset's root. Uploads are the one thing that comes and goes: they stay in memory,
-a few at a time, under ids that cannot be guessed, and are never written anywhere.
+What costs a forward or a ranking is kept for a while, by all that it depends on; what takes seconds is a job beside the
+page (`app.jobs`). Without a network (features of another model) there are images, rankings and scores, and no maps.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import secrets
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
+from app.images import Described, Images, Recent, decode
+from app.jobs import Job, Jobs
+from app.selection import Scoring, Selection
 from ccan.data import load_dataset, read_options
-from ccan.data.loading import open_image
-from ccan.data.records import Sample
-from ccan.errors import ConfigError, DatasetError
-from ccan.evaluation import EvaluationReport, Ranking, evaluate_features, rank_gallery
+from ccan.diagnosis import DistanceDistributions, distance_distributions, hardest_first
+from ccan.errors import CCANError, ConfigError, DatasetError
+from ccan.evaluation import (
+    CameraPairs,
+    Confidence,
+    EvaluationReport,
+    FeatureSet,
+    Ranking,
+    ReRanking,
+    bootstrap,
+    camera_pairs,
+    evaluate_features,
+    rank_gallery,
+)
+from ccan.evaluation.features import describe, mirror_average
+from ccan.evaluation.protocol import judge
+from ccan.evaluation.ranking import rank_distances
+from ccan.evaluation.rerank import reranked_distances
+from ccan.explain.account import stream_terms
 from ccan.explain.attention import (
     AttentionRecord,
     SlotGeometry,
+    record_of,
     silent_slots,
     slot_geometry,
     slot_names,
 )
-from ccan.gallery import GalleryIndex, index_dataset
+from ccan.explain.counterfactual import hide
+from ccan.explain.embedding import embedding_maps
+from ccan.explain.faithfulness import RetrievalMargin, faithfulness_curves
+from ccan.explain.gradcam import grad_cams, identity_score, similarity_score
+from ccan.explain.maps import Picture, cam_pictures, energy_pictures, image_maps, ledger_pictures
+from ccan.explain.parts import PartAlignment, StreamActivation, align_parts, stream_activations
+from ccan.explain.similarity import CrossImage, cross_image_attention, ledger
+from ccan.explain.trace import Trace, stream_names, trace
+from ccan.explain.weighting import (
+    PartVectors,
+    QueryGrams,
+    gram_matrices,
+    part_vectors,
+    query_grams,
+    without_each_part,
+)
+from ccan.gallery import GalleryIndex, index_dataset, index_features
+from ccan.model.fast import fast_for_inference
 from ccan.predictor import Predictor
 
-MAX_UPLOAD_BYTES = 10 * 2**20
-UPLOADS_KEPT, RECORDS_KEPT, RANKINGS_KEPT = 32, 32, 64
-UPLOAD_HEIGHT = 512
-"""Uploads are kept at most this many pixels high."""
-_UPLOAD = "upload:"
-
-Value = TypeVar("Value")
+RANKINGS_KEPT, TRACES_KEPT, MAPS_KEPT, GRAMS_KEPT = 64, 8, 256, 8
+DOCUMENTED_TRUST = Path(__file__).parent.parent / "docs" / "trust"
+CELL = 8
+"""Pixels of the network's input, each way, of a cell that can be painted."""
+PLAIN = Scoring()
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A picture that a person brought: nobody knows who is on it."""
+class Painted:
+    """A query with a region hidden: its ranking, its distance from the query as it is, and where its streams fire."""
 
-    name: str
-    photo: Image.Image
-    thumbnail: str
-    descriptor: NDArray[np.float32]
-
-
-class Recent(OrderedDict[str, Value]):
-    """The newest values by id, from many threads."""
-
-    def __init__(self, kept: int) -> None:
-        super().__init__()
-        self._kept, self._lock = kept, threading.Lock()
-
-    def get_or_make(self, key: str, make: Callable[[], Value]) -> Value:
-        """The value of a key, made where it is missing. Two threads may both make it; one result stays."""
-        with self._lock:
-            if key in self:
-                self.move_to_end(key)
-                return self[key]
-        value = make()
-        with self._lock:
-            self[key] = value
-            while len(self) > self._kept:
-                self.popitem(last=False)
-        return value
+    ranking: Ranking
+    moved: float
+    maps: dict[str, Picture]
 
 
-class Store:
+class Store(Images):
     """The dashboard's data.
 
     Args:
-        predictor: the model.
-        index: its view of a dataset.
+        predictor: the model; None for features of another one.
+        index: the model's view of a dataset.
         report: the evaluation of that index.
         checkpoint: what the model is called on the page.
     """
 
     def __init__(
-        self, predictor: Predictor, index: GalleryIndex, report: EvaluationReport, checkpoint: str
+        self,
+        predictor: Predictor | None,
+        index: GalleryIndex,
+        report: EvaluationReport,
+        checkpoint: str,
     ) -> None:
-        self.predictor, self.index, self.report = predictor, index, report
-        self.checkpoint = checkpoint
+        super().__init__(index)
+        self.predictor, self.report, self.checkpoint = predictor, report, checkpoint
         self.dataset = index.dataset
-        self.query_ids = _ids(self.dataset.query, self.dataset.root, "query")
-        self.gallery_ids = _ids(self.dataset.gallery, self.dataset.root, "gallery")
-        self.query_rows = {id_: row for row, id_ in enumerate(self.query_ids)}
-        self.gallery_rows = {id_: row for row, id_ in enumerate(self.gallery_ids)}
-        self.gallery_cameras = np.array([sample.camera for sample in self.dataset.gallery])
+        self.gallery_cameras = index.gallery.cameras
         self.cameras: list[int] = np.unique(self.gallery_cameras).tolist()
-        self.slots = slot_names(predictor.config)
-        self.silent = silent_slots(predictor.model)
-        self._uploads: Recent[Upload] = Recent(UPLOADS_KEPT)
-        self._records: Recent[AttentionRecord] = Recent(RECORDS_KEPT)
+        self.slots: list[str] = slot_names(predictor.config) if predictor else []
+        self.silent = silent_slots(predictor.model) if predictor else ()
+        self.streams: list[str] = stream_names(predictor.model) if predictor else []
+        self.trust = measured_trust(checkpoint) if predictor else {}
+        self.jobs = Jobs()
         self._rankings: Recent[Ranking] = Recent(RANKINGS_KEPT)
+        self._traces: Recent[Trace] = Recent(TRACES_KEPT)
+        self._maps: Recent[Any] = Recent(MAPS_KEPT)
+        self._grams: Recent[QueryGrams] = Recent(GRAMS_KEPT)
 
     @classmethod
     def open(
@@ -127,86 +141,415 @@ class Store:
         report = evaluate_features(index.query, index.gallery)
         return cls(predictor, index, report, str(checkpoint))
 
-    # Images
+    @classmethod
+    def of_features(
+        cls,
+        path: Path,
+        images: Path | None = None,
+        *,
+        cache: Path | None = None,
+        progress: bool = True,
+    ) -> Store:
+        """Features that any model made, and their pictures where there is a folder of them. Raises: CCANError."""
+        with _Bar(progress) as bar:
+            index = index_features(path, images, cache=cache, progress=bar.update)
+        report = evaluate_features(index.query, index.gallery)
+        return cls(None, index, report, path.name)
 
-    def is_upload(self, image: str) -> bool:
-        """Whether an id is an upload's, held or not."""
-        return image.startswith(_UPLOAD)
+    # The network
 
-    def sample(self, image: str) -> Sample | None:
-        """The record of an indexed image; None for an upload. Raises: DatasetError for an unknown id."""
-        if image in self.query_rows:
-            return self.dataset.query[self.query_rows[image]]
-        if image in self.gallery_rows:
-            return self.dataset.gallery[self.gallery_rows[image]]
-        self._upload(image)
-        return None
+    @property
+    def network(self) -> Predictor:
+        """The model. Raises: ConfigError where there are features only."""
+        if self.predictor is None:
+            raise ConfigError("there is no network here, only its features")
+        return self.predictor
 
-    def name(self, image: str) -> str:
-        """File name of an image."""
-        sample = self.sample(image)
-        return self._upload(image).name if sample is None else sample.path.name
+    @cached_property
+    def _fast(self) -> Any:
+        return fast_for_inference(self.network.model)
 
-    def photo(self, image: str) -> Image.Image:
-        """The image itself."""
-        sample = self.sample(image)
-        return self._upload(image).photo if sample is None else open_image(sample.path)
+    def prepared(self, image: str) -> Tensor:
+        """An image as the network takes it, (1, 3, H, W), where the network is."""
+        return self._prepared(self.photo(image))
 
-    def thumbnail(self, image: str) -> str:
-        """What goes into ``<img src>``: the picture's own bytes.
+    def _prepared(self, photo: Image.Image) -> Tensor:
+        return self.network.prepare(photo)[None].to(self.network.device)
 
-        A page of forty new pictures is there three times sooner than by forty requests, and no file is served.
-        """
-        for split, rows in (("query", self.query_rows), ("gallery", self.gallery_rows)):
-            if image in rows:
-                return data_address(self.index.thumbnail(split, rows[image]).read_bytes())
-        return self._upload(image).thumbnail
+    def trace(self, image: str) -> Trace:
+        """One forward of an image."""
+        return self._traces.get_or_make(
+            image, lambda: trace(self.network.model, self.prepared(image))
+        )
+
+    def attention(self, image: str) -> AttentionRecord:
+        """The maps of every slot for an image."""
+
+        def make() -> AttentionRecord:
+            found = self.trace(image)
+            return record_of(self.network.config, found.output, found.slots)
+
+        return self._maps.get_or_make((self.checkpoint, image, "attention"), make)
+
+    def activations(self, image: str) -> dict[str, StreamActivation]:
+        """The last map of every stream for an image."""
+        return self._maps.get_or_make(
+            (self.checkpoint, image, "activations"),
+            lambda: stream_activations(self.network.config, self.trace(image)),
+        )
+
+    def energy(self, image: str) -> dict[str, Picture]:
+        """Energy of the streams' last maps over the image: ``G energy``, ``parts energy``."""
+        return self._maps.get_or_make(
+            (self.checkpoint, image, "energy"),
+            lambda: energy_pictures(self.network.model, self.trace(image)),
+        )
+
+    def alignment(self, query: str, match: str) -> PartAlignment:
+        """Which strips of two images show the same."""
+
+        def make() -> PartAlignment:
+            model = self.network.model
+            maps = embedding_maps(model)
+            return align_parts(model, maps, self.trace(query), self.trace(match))
+
+        return self._maps.get_or_make((self.checkpoint, query, match, "alignment"), make)
+
+    def across(self, query: str, match: str) -> dict[str, CrossImage]:
+        """Where the query's part streams co-fire with the other image."""
+        return self._maps.get_or_make(
+            (self.checkpoint, query, match, "across"),
+            lambda: cross_image_attention(self.network.model, self.trace(query), self.trace(match)),
+        )
+
+    def family(self, query: str, match: str, target: str) -> dict[str, Picture]:
+        """Grad-CAM's family and the ledger for a query: of its similarity to an image, or of its likeliest identity."""
+
+        def make() -> dict[str, Picture]:
+            model, image = self._fast, self.prepared(query)
+            mine, other = self.trace(query), self.trace(match)
+            score = (
+                similarity_score(other.output.descriptor[0])
+                if target == "similarity"
+                else identity_score(self.likeliest_class(query))
+            )
+            pictures: dict[str, Picture] = {}
+            for method, cam in grad_cams(model, image, score, level="middle").items():
+                pictures |= cam_pictures(cam, method)
+            if target == "similarity":
+                found = ledger(self.network.model, embedding_maps(self.network.model), mine, other)
+                pictures |= ledger_pictures(self.network.model, found, mine)
+            return pictures
+
+        return self._maps.get_or_make((self.checkpoint, query, match, target, "family"), make)
+
+    def likeliest_class(self, image: str) -> int:
+        """The training identity, as a class label, that both branches together find most like an image."""
+        output = self.trace(image).output
+        logits = [x for x in (output.global_logits, output.local_logits) if x is not None]
+        return int(torch.stack(logits).sum(dim=0)[0].argmax())
+
+    # Painting
+
+    @property
+    def mask_shape(self) -> tuple[int, int]:
+        """Rows and columns of the cells that can be painted; (0, 0) without a network."""
+        if self.predictor is None:
+            return 0, 0
+        config = self.predictor.config
+        return config.image_height // CELL, config.image_width // CELL
+
+    @property
+    def mask_digits(self) -> int:
+        """Hexadecimal digits of a mask in a link."""
+        rows, columns = self.mask_shape
+        return -(-rows * columns // 4)
+
+    def mask(self, hidden: str) -> NDArray[np.bool_]:
+        """The painted cells, (rows, columns), from their digits; the first cell is the highest bit."""
+        rows, columns = self.mask_shape
+        if not hidden:
+            return np.zeros((rows, columns), bool)
+        bits = f"{int(hidden, 16):0{4 * self.mask_digits}b}"
+        return np.array([bit == "1" for bit in bits[: rows * columns]]).reshape(rows, columns)
+
+    def mask_digits_of(self, mask: NDArray[np.bool_]) -> str:
+        """The digits of painted cells."""
+        bits = "".join("1" if cell else "0" for cell in mask.flat).ljust(4 * self.mask_digits, "0")
+        return f"{int(bits, 2):0{self.mask_digits}x}"
+
+    def painted(self, query: str, hidden: str) -> Painted:
+        """The query with its painted cells hidden from the network."""
+
+        def make() -> Painted:
+            mask = np.kron(self.mask(hidden), np.ones((CELL, CELL), bool))
+            found = trace(self.network.model, hide(self.prepared(query), mask))
+            descriptor = found.output.descriptor.cpu()
+            moved = float((descriptor - self._described(query, PLAIN)).norm())
+            ranking = rank_gallery(self._probe(query, descriptor), self.index.gallery)
+            return Painted(ranking, moved, energy_pictures(self.network.model, found))
+
+        return self._maps.get_or_make((self.checkpoint, query, hidden, "painted"), make)
+
+    # Uploads
 
     def add_upload(self, name: str, data: bytes) -> str:
         """Embed a picture and hold it for a while → its id. Raises: DatasetError if it is no picture or too large."""
-        if len(data) > MAX_UPLOAD_BYTES:
-            raise too_large(name, len(data))
-        photo = _decode(name, data)
-        descriptor = self.predictor.embed(photo)[0]
-        photo.thumbnail((4 * UPLOAD_HEIGHT, UPLOAD_HEIGHT))
-        upload = Upload(name, photo, jpeg_source(photo), descriptor)
-        return_id = _UPLOAD + secrets.token_urlsafe(12)
-        self._uploads.get_or_make(return_id, lambda: upload)
-        return return_id
+        photo = decode(name, data)
+        image = self._prepared(photo)
+        found = trace(self.network.model, image)
+        plain = found.output.descriptor
+        mirrored = mirror_average(
+            plain, describe(self._fast, image.flip(-1)).clone(), len(self.index.branches)
+        )
+        vectors = part_vectors(embedding_maps(self.network.model), found)
+        described = Described(plain[0].cpu().numpy(), mirrored[0].cpu().numpy(), vectors)
+        return self.hold(name, photo, described)
 
-    def _upload(self, image: str) -> Upload:
-        found = self._uploads.get(image)
-        if found is None:
-            raise DatasetError(
-                "this picture is no longer held; upload it again"
-                if self.is_upload(image)
-                else f"there is no image {image[:80]!r} in this dataset"
-            )
-        return found
+    def vectors(self, image: str) -> PartVectors:
+        """What an image's distances are accounted by."""
+        place = self.place(image)
+        if place is None:
+            return self.upload(image).described.vectors
+        return self.index.vectors(place[0], [place[1]])
 
-    # What the model and the protocol say
+    # Rankings
 
-    def ranking(self, query: str) -> Ranking:
-        """The whole ranked gallery of a query, with marks; those of an upload are unknown."""
+    @property
+    def can_flip(self) -> bool:
+        """Whether there are descriptors of the mirrored images."""
+        return bool(self.index.mirrored)
+
+    def _sides(self, flip: bool) -> tuple[FeatureSet, FeatureSet]:
+        if flip and self.can_flip:
+            return self.index.mirrored["query"], self.index.mirrored["gallery"]
+        return self.index.query, self.index.gallery
+
+    def _described(self, image: str, scoring: Scoring) -> Tensor:
+        """Descriptor of an image, (1, D)."""
+        place = self.place(image)
+        if place is None:
+            found = self.upload(image).described
+            return torch.from_numpy(found.mirrored if scoring.flip else found.descriptor)[None]
+        query, gallery = self._sides(scoring.flip)
+        return (query if place[0] == "query" else gallery).features[place[1]][None]
+
+    def _probe(self, query: str, descriptor: Tensor) -> FeatureSet | Tensor:
+        """A descriptor with what is known of the query; bare for an upload."""
+        if self.is_upload(query):
+            return descriptor[0]
+        return self.index.query.select([self.query_rows[query]]).with_features(descriptor)
+
+    def ranking(self, query: str, scoring: Scoring = PLAIN) -> Ranking:
+        """The whole ranked gallery of a query, with marks; those of an upload are unknown.
+
+        Re-ranking that is not ready yet is left out (`reranking`), and so it is for an upload.
+        """
+        if scoring.rerank and (self.is_upload(query) or self._reranked(scoring.flip) is None):
+            scoring = Scoring(scoring.flip, False, scoring.weights)
 
         def rank() -> Ranking:
-            if self.is_upload(query):
-                return rank_gallery(self._upload(query).descriptor, self.index.gallery)
-            if query not in self.query_rows:
+            if not self.is_upload(query) and query not in self.query_rows:
                 raise DatasetError(f"there is no query {query[:80]!r} in this dataset")
-            row = self.index.query.select([self.query_rows[query]])
-            return rank_gallery(row, self.index.gallery)
+            probe = self._probe(query, self._described(query, scoring))
+            gallery = self._sides(scoring.flip)[1]
+            if scoring.weights:
+                first, *parts = self._weights(scoring.weights)
+                squared = self.grams(query).distances(parts or None, first)
+                return self._by_distances(probe, np.sqrt(squared))
+            if scoring.rerank:
+                distances: Any = self._reranked(scoring.flip)
+                row = self.query_rows[query]
+                return self._by_distances(probe, distances(row, row + 1)[0].cpu().numpy())
+            return rank_gallery(probe, gallery)
 
-        return self._rankings.get_or_make(query, rank)
+        return self._rankings.get_or_make((query, scoring), rank)
+
+    def _weights(self, weights: tuple[float, ...]) -> tuple[float, ...]:
+        """w_G first, whatever branches there are."""
+        return weights if "G" in self.streams else (1.0, *weights)
+
+    def _by_distances(
+        self, probe: FeatureSet | Tensor, distances: NDArray[np.floating[Any]]
+    ) -> Ranking:
+        known = isinstance(probe, FeatureSet)
+        facts = probe if isinstance(probe, FeatureSet) else FeatureSet(probe[None], [0], [-1])
+        return rank_distances(facts, self.index.gallery, distances, known=known)
+
+    def reranking(self, flip: bool) -> Job[Any]:
+        """The neighbourhoods of all images, which re-ranking needs; they are worked out once, beside the page."""
+        query, gallery = self._sides(flip)
+        return self.jobs.begin(
+            ("rerank", flip), lambda _: reranked_distances(query, gallery, ReRanking())
+        )
+
+    def _reranked(self, flip: bool) -> Any:
+        job = self.reranking(flip)
+        job.wait(0.2)
+        return job.value
+
+    def grams(self, query: str) -> QueryGrams:
+        """What sliders need of a query: made once, then no feature is read again."""
+        gallery = self._gallery_vectors
+        return self._grams.get_or_make(
+            query, lambda: query_grams(self.vectors(query), gallery, self._gallery_grams)
+        )
+
+    @cached_property
+    def _gallery_vectors(self) -> PartVectors:
+        """In float32, as they are kept: a product with 23,000 images must not take a second."""
+        found = self.index.vectors("gallery", np.zeros(0, np.int64))
+        parts = direction = None
+        if found.parts is not None and self.index.bias is not None:
+            shares = self.index.parts["gallery"]
+            bias = self.index.bias.expand(len(shares), 1, -1)
+            parts = torch.cat([shares, bias], dim=1).numpy()
+        if found.direction is not None:
+            direction = self.index.gallery.features[:, : found.direction.shape[1]].numpy()
+        return PartVectors(parts, direction)
+
+    @cached_property
+    def _gallery_grams(self) -> NDArray[np.float64] | None:
+        parts = self._gallery_vectors.parts
+        return None if parts is None else gram_matrices(parts).astype(np.float64)
+
+    def knocked_out(self, query: str) -> dict[str, Ranking]:
+        """The ranking as it is, and without each stream. Raises: DatasetError for an upload."""
+        if query not in self.query_rows:
+            raise DatasetError("nobody knows who is on an upload: no AP to compare")
+
+        def make() -> dict[str, Ranking]:
+            probe = self.index.query.select([self.query_rows[query]])
+            return without_each_part(self.grams(query), probe, self.index.gallery)
+
+        return self._maps.get_or_make((self.checkpoint, query, "knocked out"), make)
+
+    def terms(self, query: str, images: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """The account of a query's distances to some images, stream → (N,); empty for features of another model."""
+        if not self.index.branches or not images:
+            return {}
+        mine, theirs = self.vectors(query), [self.vectors(image) for image in images]
+
+        def joined(name: str) -> Any:
+            values = [getattr(one, name) for one in theirs]
+            return None if values[0] is None else np.concatenate(values)
+
+        return stream_terms(mine, PartVectors(joined("parts"), joined("direction")))
+
+    def distance(self, first: str, second: str) -> float:
+        """Euclidean distance of two images' descriptors."""
+        return float((self._described(first, PLAIN) - self._described(second, PLAIN)).norm())
 
     def nearest(self, query: str) -> str:
         """The first ranked gallery image that counts."""
         ranking = self.ranking(query)
         return self.gallery_ids[ranking.order[int(np.argmax(ranking.positions > 0))]]
 
-    def attention(self, image: str) -> AttentionRecord:
-        """The maps of every slot for an image."""
-        return self._records.get_or_make(image, lambda: self.predictor.attention(self.photo(image)))
+    def match(self, selection: Selection) -> str:
+        """The image beside the query: the chosen one, or the nearest that counts."""
+        return selection.match or self.nearest(selection.query)
+
+    # The evaluation
+
+    @cached_property
+    def by_difficulty(self) -> list[str]:
+        """Ids of the queries, hardest first; those without a match last."""
+        hardest = hardest_first(self.report).tolist()
+        rest = np.flatnonzero(~self.report.valid).tolist()
+        return [self.query_ids[row] for row in [*hardest, *rest]]
+
+    @cached_property
+    def difficulty(self) -> dict[str, int]:
+        """Query → its place among the hardest, from 1."""
+        return {query: place for place, query in enumerate(self.by_difficulty, start=1)}
+
+    @cached_property
+    def confidence(self) -> Confidence | None:
+        """Intervals of mAP and rank 1; None where too few identities count."""
+        try:
+            return bootstrap(self.report)
+        except CCANError:
+            return None
+
+    def percentile(self, query: str) -> float:
+        """Share of the queries whose AP is lower, in per cent; NaN where the query has no match."""
+        ap = self.report.ap[self.query_rows[query]]
+        valid = self.report.ap[self.report.valid]
+        return float(100 * np.mean(valid < ap)) if ap == ap else np.nan
+
+    def camera_pairs(self) -> Job[CameraPairs]:
+        """Rank 1 and mAP from camera to camera."""
+        return self.jobs.begin(
+            "pairs", lambda _: camera_pairs(self.index.query, self.index.gallery)
+        )
+
+    def distributions(self) -> Job[DistanceDistributions]:
+        """Distances of all pairs that the protocol counts."""
+        return self.jobs.begin(
+            "distances", lambda _: distance_distributions(self.index.query, self.index.gallery)
+        )
+
+    @cached_property
+    def _subsets(self) -> Recent[dict[str, float]]:
+        return Recent(64)
+
+    def subset(self, name: str) -> dict[str, float]:
+        """Queries → AP of a named subset, hardest first.
+
+        ``hit:K``, ``miss:K``: the first match stands at rank K or before, or after it; ``pair:A:B``: queries of camera A
+        that have a match in camera B, with their AP against that camera's images alone; "" = all.
+        Raises: ConfigError for another name.
+        """
+        return self._subsets.get_or_make(name, lambda: self._subset(name))
+
+    def _subset(self, name: str) -> dict[str, float]:
+        report, order = self.report, self.by_difficulty
+        kind, _, rest = name.partition(":")
+        try:
+            if kind == "pair":
+                first, second = map(int, rest.split(":"))
+                return self._pair(first, second)
+            rank = int(rest) if name else 0
+        except ValueError as error:
+            raise ConfigError(f"there is no subset {name[:40]!r}") from error
+        if not name:
+            chosen = np.ones(len(order), bool)
+        elif kind in ("hit", "miss") and rank >= 1:
+            hit = report.valid & (report.first_match <= rank)
+            chosen = hit if kind == "hit" else report.valid & ~hit
+        else:
+            raise ConfigError(f"there is no subset {name[:40]!r}")
+        rows = [self.query_rows[query] for query in order]
+        return {self.query_ids[row]: float(report.ap[row]) for row in rows if chosen[row]}
+
+    def _pair(self, first: int, second: int) -> dict[str, float]:
+        rows = np.flatnonzero(self.index.query.cameras == first)
+        columns = np.flatnonzero(self.index.gallery.cameras == second)
+        if not len(rows) or not len(columns):
+            raise ConfigError(f"there is no pair of cameras {first} and {second}")
+        cell = judge(self.index.query.select(rows), self.index.gallery.select(columns))
+        order = hardest_first(cell).tolist()
+        return {self.query_ids[rows[place]]: float(cell.ap[place]) for place in order}
+
+    # Faithfulness
+
+    def faithfulness(self, query: str, match: str) -> Job[dict[str, float]]:
+        """How far each map of this query holds what it says, tested on this query alone: map → score."""
+
+        def work(report: Any) -> dict[str, float]:
+            report(0, 1, "hiding what each map names, little by little")
+            row = self.index.query.select([self.query_rows[query]])
+            margin = RetrievalMargin(row, self.index.gallery)
+            image = self.prepared(query)
+            maps = image_maps(self._fast, image, self.prepared(match))
+            curves = faithfulness_curves(self._fast, image[0], maps, margin)
+            return {name: one.score for name, one in curves.items()}
+
+        if query not in self.query_rows:
+            raise DatasetError("nobody knows who is on an upload: there is no margin to test on")
+        return self.jobs.begin(("faithfulness", query, match), work)
+
+    # Attention slots
 
     def slot(self, slot: str) -> str:
         """A slot by its name; "" = the first. Raises: ConfigError without any attention."""
@@ -216,58 +559,38 @@ class Store:
 
     def geometry(self, slot: str) -> SlotGeometry:
         """Where the positions of a slot lie; "" = the first slot. Raises: ConfigError without any attention."""
-        return slot_geometry(self.predictor.config, self.slot(slot))
+        return slot_geometry(self.network.config, self.slot(slot))
 
     def positions(self, slot: str) -> int:
         """Number of positions of a slot."""
         geometry = self.geometry(slot)
         return geometry.rows * geometry.columns
 
-    @cached_property
-    def by_difficulty(self) -> list[str]:
-        """Ids of the queries, lowest AP first; those without a match last."""
-        return [self.query_ids[row] for row in np.argsort(self.report.ap, kind="stable")]
+    def known_identity(self, text: str) -> int:
+        """An identity of the gallery. Raises: ValueError for what is none."""
+        identity = int(text)
+        if not (self.index.gallery.identities == identity).any():
+            raise ValueError(text)
+        return identity
 
 
-def too_large(name: str, size: int) -> DatasetError:
-    """The complaint about an upload of so many bytes."""
-    return DatasetError(
-        f"{name}: expected at most {MAX_UPLOAD_BYTES // 2**20} MB, got {size / 2**20:.0f} MB; scale it down"
-    )
+def measured_trust(checkpoint: str) -> dict[str, tuple[float, str]]:
+    """What `ccan trust` found of a checkpoint's maps, name → (score, verdict); empty where nobody measured.
 
-
-def _decode(name: str, data: bytes) -> Image.Image:
-    file = io.BytesIO(data)
-    file.name = name
+    It is looked for in the folder ``trust`` beside the checkpoint; that of the bundled model stands in the documentation.
+    """
+    path = Path(checkpoint)
+    folder = path if path.is_dir() else path.parent
+    beside = DOCUMENTED_TRUST if checkpoint == "demo" else folder / "trust"
     try:
-        return open_image(file)
-    except DatasetError as error:
-        if isinstance(error.__cause__, UnidentifiedImageError):
-            raise DatasetError(
-                f"{name}: expected a readable image (JPEG, PNG, WebP …), got a file of another kind"
-            ) from error
-        raise
-
-
-def jpeg_source(picture: Image.Image) -> str:
-    """A picture as a ``data:`` address."""
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88)
-    return data_address(file.getvalue())
-
-
-def data_address(jpeg: bytes) -> str:
-    """The bytes of a JPEG file as a ``data:`` address."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-
-
-def _ids(samples: Sequence[Sample], root: Path, split: str) -> list[str]:
-    return [
-        sample.path.relative_to(root).as_posix()
-        if sample.path.is_relative_to(root)
-        else f"{split}/{row}"
-        for row, sample in enumerate(samples)
-    ]
+        columns = json.loads((beside / "faithfulness.json").read_text("utf-8"))["columns"]
+        names, scores, verdicts = (columns[name] for name in ("map", "score", "verdict"))
+        return {
+            str(name): (float(score), str(verdict))
+            for name, score, verdict in zip(names, scores, verdicts, strict=True)
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 class _Bar:

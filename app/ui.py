@@ -1,7 +1,7 @@
 """The frame: a header, a tab for each view, and one road from a click to the page.
 
 A browser sends the name of an action and a value; the action turns the selection into another; header and view are
-drawn from it. Every view is `show(store, selection) → HTML`, so a further tab is one entry of `VIEWS`.
+drawn from it. A view is one or more functions (store, selection) → HTML, so a further tab is one entry of `VIEWS`.
 """
 
 from __future__ import annotations
@@ -10,50 +10,102 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
 from app.actions import act
+from app.components.html import tag
+from app.saving import Download, save
 from app.selection import TABS, Selection, Tab, from_link
 from app.serving import ASSETS
 from app.store import Store
-from app.views import attention, header, rank
+from app.views import attention, header, overview, parts, rank
 from ccan.errors import CCANError
 
-VIEWS: dict[Tab, tuple[str, Callable[[Store, Selection], str]]] = {
-    "rank": ("Rank", rank.show),
-    "attention": ("Attention", attention.show),
+Show = Callable[[Store, Selection], str]
+VIEWS: dict[Tab, tuple[str, tuple[Show, ...]]] = {
+    "overview": ("Overview", (overview.show,)),
+    "rank": ("Rank", (rank.show_controls, rank.show_results)),
+    "attention": ("Attention", (attention.show,)),
+    "parts": ("Parts", (parts.show,)),
 }
+PIECES = [(tab, show) for tab in TABS for show in VIEWS[tab][1]]
+"""Every piece of every view, in the order of the page."""
+
+DRAGGED = {"weigh": rank.show_controls, "threshold": rank.show_controls}
+"""Actions of sliders → the piece that holds them, which must not be drawn anew under somebody's finger."""
+
 CACHE_SECONDS = 3600
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 _TURNS = count()
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def draw(store: Store, selection: Selection, notice: str = "") -> list[Any]:
-    """The selection, the header, and each view: HTML for the tab on top, “as it is” for the others."""
+def draw(
+    store: Store,
+    selection: Selection,
+    notice: str = "",
+    *,
+    still: Show | None = None,
+    download: Download | None = None,
+) -> list[Any]:
+    """The selection, the header, and each piece: HTML for the tab on top, “as it is” for the others.
+
+    Args:
+        still: a piece that stays as it is.
+        download: a file that the browser shall keep.
+    """
     page = [
-        show(store, selection) if tab == selection.tab else gr.skip()
-        for tab, (_, show) in VIEWS.items()
+        show(store, selection) if tab == selection.tab and show is not still else gr.skip()
+        for tab, show in PIECES
     ]
-    return [selection, header.show(store, selection, notice, next(_TURNS)), *page]
+    link = ""
+    if download is not None:
+        link = tag("a", href=download.address, download=download.name, hidden=True, data_save=True)
+    return [selection, header.show(store, selection, notice, next(_TURNS), link), *page]
 
 
 def respond(store: Store, selection: Selection, name: object, value: object) -> list[Any]:
     """Do what the page asks for; a complaint stands in the header and changes nothing else."""
     try:
-        return draw(store, act(store, selection, name, value))
+        if name == "save":
+            # The page stays as it is, and with it the menu that was opened.
+            head = draw(store, selection, download=save(store, selection, value))[:2]
+            return [*head, *(gr.skip() for _ in PIECES)]
+        after = act(store, selection, name, value)
+        return draw(store, after, still=_still(selection, after, name, value))
     except CCANError as error:
         return complain(store, selection, str(error))
+
+
+def _still(before: Selection, after: Selection, name: object, value: object) -> Show | None:
+    """The piece of a slider that is dragged, as long as nothing else in it changes."""
+    switches = [(one.flip, one.rerank, one.threshold is None) for one in (before, after)]
+    dragged = str(name) in DRAGGED and value not in ("on", "off")
+    return DRAGGED[str(name)] if dragged and switches[0] == switches[1] else None
 
 
 def complain(store: Store, selection: Selection, notice: str) -> list[Any]:
     """The page as it was, with a notice; an upload that is no longer held gives way to the first query."""
     try:
         return draw(store, selection, notice)
+    except CCANError as error:
+        first = store.query_ids[0]
+        query = first if _gone(store, selection.query) else selection.query
+        match = None if selection.match and _gone(store, selection.match) else selection.match
+        fallback = replace(selection, query=query, match=match, cell=None, hidden="")
+        if fallback == selection:
+            fallback = Selection(first)
+        return draw(store, fallback, notice or str(error))
+
+
+def _gone(store: Store, image: str) -> bool:
+    try:
+        store.place(image)
     except CCANError:
-        fallback = replace(selection, query=store.query_ids[0], match=None, cell=None)
-        return draw(store, fallback, notice)
+        return True
+    return False
 
 
 def build_ui(store: Store) -> gr.Blocks:
@@ -67,21 +119,22 @@ def build_ui(store: Store) -> gr.Blocks:
     ) as page:
         selection = gr.State(Selection(store.query_ids[0]))
         head = _html(script, "ccan-header")
-        with gr.Tabs(selected="rank", elem_id="ccan-tabs") as tabs:
-            panes, views = [], []
+        with gr.Tabs(selected=TABS[0], elem_id="ccan-tabs") as tabs:
+            panes, pieces = [], []
             for tab in TABS:
                 with gr.Tab(VIEWS[tab][0], id=tab, elem_id=f"ccan-tab-{tab}") as pane:
-                    views.append(_html(script, f"ccan-{tab}"))
+                    for number in range(len(VIEWS[tab][1])):
+                        pieces.append(_html(script, f"ccan-{tab}-{number}"))
                 panes.append(pane)
-        outputs = [selection, head, *views]
+        outputs = [selection, head, *pieces]
 
         def on_event(now: Selection, event: gr.EventData) -> list[Any]:
             asked = event._data if isinstance(event._data, dict) else {}
             return respond(store, now, asked.get("action"), asked.get("value"))
 
-        for part in (head, *views):
-            part.act(on_event, selection, outputs, queue=False, **QUIET)
-            part.ask(on_event, selection, outputs, **MODEL_QUEUE, **QUIET)
+        for piece in (head, *pieces):
+            piece.act(on_event, selection, outputs, queue=False, **QUIET)
+            piece.ask(on_event, selection, outputs, **MODEL_QUEUE, **QUIET)
 
         def opens(tab: Tab) -> Callable[[Selection], list[Any]]:
             def on_tab(now: Selection) -> list[Any]:
@@ -99,13 +152,27 @@ def build_ui(store: Store) -> gr.Blocks:
             return [*complain(store, chosen, notice), gr.Tabs(selected=chosen.tab)]
 
         page.load(on_load, None, [*outputs, tabs], **MODEL_QUEUE, **QUIET)
-
-        def rank_gallery(query: str, top: int = 10) -> list[dict[str, Any]]:
-            return ranked_images(store, query, top)
-
-        gr.api(rank_gallery, api_name="rank", queue=False)
-    page.queue(max_size=32)
+        _typed_endpoints(store)
+    page.queue(max_size=64)
     return page
+
+
+# For programs
+
+
+def _typed_endpoints(store: Store) -> None:
+    def rank_gallery(query: str, top: int = 10) -> list[dict[str, Any]]:
+        return ranked_images(store, query, top)
+
+    def distance_account(query: str, image: str) -> dict[str, float]:
+        return account(store, query, image)
+
+    def view(link: str) -> dict[str, str]:
+        return rendered_view(store, link)
+
+    gr.api(rank_gallery, api_name="rank", queue=False)
+    gr.api(distance_account, api_name="account", queue=False)
+    gr.api(view, api_name="view", queue=False)
 
 
 def ranked_images(store: Store, query: str, top: int = 10) -> list[dict[str, Any]]:
@@ -123,6 +190,26 @@ def ranked_images(store: Store, query: str, top: int = 10) -> list[dict[str, Any
         }
         for place in range(min(max(1, top), len(ranking)))
     ]
+
+
+def account(store: Store, query: str, image: str) -> dict[str, float]:
+    """The squared distance of a query and an image, term by term, as the typed endpoint `/account` gives it."""
+    try:
+        terms = store.terms(query, [image])
+    except CCANError as error:
+        raise gr.Error(str(error)) from error
+    return {name: float(values[0]) for name, values in terms.items()}
+
+
+def rendered_view(store: Store, link: str) -> dict[str, str]:
+    """What a link shows, as HTML, as the typed endpoint `/view` gives it: the header, the view, and what was left out."""
+    values = dict(parse_qsl(link.lstrip("?"), keep_blank_values=True))
+    selection, notice = from_link(values, store)
+    try:
+        pieces = "".join(show(store, selection) for show in VIEWS[selection.tab][1])
+        return {"header": header.show(store, selection), "view": pieces, "notice": notice}
+    except CCANError as error:
+        raise gr.Error(str(error)) from error
 
 
 def _html(script: str, elem_id: str) -> gr.HTML:

@@ -84,7 +84,11 @@ def _photo(axis: Axes, picture: ImageLike, title: str, colour: str) -> None:
 
 
 def map_panels(
-    photo: ImageLike, maps: Mapping[str, Values], power: float = 1.0, shared: bool = False
+    photo: ImageLike,
+    maps: Mapping[str, Values],
+    power: float = 1.0,
+    shared: bool = False,
+    photos: Mapping[str, ImageLike] | None = None,
 ) -> Figure:
     """The photo and maps over it side by side, each with its colour bar; paler where a map does not reach.
 
@@ -92,6 +96,7 @@ def map_panels(
         maps: title → (H, W); negative values are drawn as 0.
         power: of the colour scale (`ColourScale`).
         shared: one scale for all, for maps of one kind.
+        photos: title → another photo that a map is of.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
@@ -108,8 +113,9 @@ def map_panels(
     together = ColourScale.covering(list(positive.values()), power=power)
     for axis, (name, values) in zip(axes[1:], positive.items(), strict=True):
         scale = together if shared else ColourScale.covering([values], power=power)
-        axis.imshow(np.asarray(overlay(photo, values, scale, height=384)))
-        axis.set_title(name, fontsize=9)
+        under = (photos or {}).get(name, photo)
+        axis.imshow(np.asarray(overlay(under, values, scale, height=384)))
+        axis.set_title(name, fontsize=9 if len(name) < 20 else 6)
         colours = ScalarMappable(PowerNorm(power, scale.low, scale.high), "viridis")
         bar = figure.colorbar(colours, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02)
         bar.set_ticks([scale.low, scale.high], labels=[f"{scale.low:.2g}", f"{scale.high:.2g}"])
@@ -240,6 +246,19 @@ def cmc_figure(cmc: Values) -> Figure:
     axis.set_xticks(ranks[::2] if len(ranks) > 10 else ranks)
     axis.set_xlabel("rank", fontsize=8)
     axis.set_ylabel("queries matched (%)", fontsize=8)
+    return _quiet(figure)
+
+
+def precision_figure(ranks: Sequence[int], precisions: Sequence[float]) -> Figure:
+    """Precision at each match of one query's ranking; their mean is its AP."""
+    figure = new_figure(4.6, 2.6)
+    axis = figure.subplots()
+    axis.vlines(ranks, 0, precisions, color=QUIET, linewidth=1)
+    axis.plot(ranks, precisions, "o", color=FOR, markersize=4)
+    axis.set_xscale("log")
+    axis.set_ylim(0, 1.05)
+    axis.set_xlabel("rank of the match", fontsize=8)
+    axis.set_ylabel("precision", fontsize=8)
     return _quiet(figure)
 
 

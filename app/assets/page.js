@@ -1,13 +1,98 @@
-// Runs once for the header and once for each view; `element`, `trigger` and `watch` are given by Gradio.
+// Runs once for the header and once for each piece of a view; `element`, `trigger` and `watch` are given by Gradio.
 // What is clicked is sent by name; all that is shown comes back as HTML. There are two roads: 'act' is answered at
 // once, 'ask' waits for the model.
 
-const send = (node, action, value) => {
+const page = (window.ccan ??= { busy: 0, waiting: null, asked: 0, focus: null });
+
+const roadOf = (node) => (node?.closest('[data-event]')?.dataset.event === 'ask' ? 'ask' : 'act');
+
+const send = (road, action, value) => {
+  page.asked += 1;
+  page.busy += 1;
   document.body.classList.add('ccan-busy');
-  clearTimeout(window.ccanBusy);
-  window.ccanBusy = setTimeout(() => document.body.classList.remove('ccan-busy'), 15000);
-  trigger(node.closest('[data-event]')?.dataset.event === 'ask' ? 'ask' : 'act', { action, value });
+  clearTimeout(page.patience);
+  page.patience = setTimeout(answered, 30000);
+  trigger(road, { action, value });
 };
+const answered = () => {
+  page.busy = 0;
+  document.body.classList.remove('ccan-busy');
+  clearTimeout(page.patience);
+  const next = page.waiting;
+  page.waiting = null;
+  if (next) next();
+};
+
+// What had the keyboard's attention gets it back when its piece is drawn anew.
+const keyOf = (node) => {
+  const held = node?.closest?.('[data-do], .canvas, .brush');
+  if (!held) return null;
+  if (held.dataset.do) return ['data-do', held.dataset.do, held.dataset.value ?? held.dataset.key ?? ''];
+  return ['class', held.className, String([...element.querySelectorAll(`.${held.className}`)].indexOf(held))];
+};
+const refocus = () => {
+  const [kind, name, detail] = page.focus ?? [];
+  if (!kind || (document.activeElement && document.activeElement !== document.body)) return;
+  const found = [...element.querySelectorAll(kind === 'class' ? `.${CSS.escape(name)}` : `[data-do="${CSS.escape(name)}"]`)];
+  const one =
+    kind === 'class'
+      ? found[Number(detail)]
+      : found.find((node) => (node.dataset.value ?? node.dataset.key ?? '') === detail) ?? (found.length === 1 ? found[0] : null);
+  one?.focus({ preventScroll: true });
+};
+
+const ask = (node) => {
+  page.focus = keyOf(node);
+  send(roadOf(node), node.dataset.do, node.dataset.value);
+};
+
+element.addEventListener('click', (event) => {
+  const control = event.target.closest('[data-do]');
+  if (control && !control.matches('input')) return ask(control);
+  const canvas = event.target.closest('.canvas');
+  if (canvas) {
+    const [x, y] = place(canvas, event);
+    page.focus = keyOf(canvas);
+    return send(roadOf(canvas), 'point', { panel: canvas.dataset.panel, x, y });
+  }
+  if (event.target.closest('[data-theme]')) {
+    const dark = document.body.classList.toggle('dark');
+    const address = new URL(window.location);
+    address.searchParams.set('__theme', dark ? 'dark' : 'light');
+    window.history.replaceState(null, '', address);
+  }
+});
+
+// Sliders: the number beside follows at once; a live one is followed by the ranking, one request at a time.
+const slide = (input) => {
+  const value = input.dataset.key ? { stream: input.dataset.key, weight: input.value } : input.value;
+  const go = () => send(roadOf(input), input.dataset.do, value);
+  if (page.busy) page.waiting = go;
+  else go();
+};
+element.addEventListener('input', (event) => {
+  if (!event.target.matches('input[type=range]')) return;
+  const output = event.target.parentElement.querySelector('output');
+  if (output) output.textContent = event.target.value;
+  if ('live' in event.target.dataset) slide(event.target);
+});
+element.addEventListener('change', (event) => {
+  const input = event.target;
+  if (input.matches('input[type=range]') && !('live' in input.dataset)) {
+    page.focus = keyOf(input);
+    send(roadOf(input), input.dataset.do, input.value);
+  }
+  if (input.matches('input[type=text][data-do]')) {
+    page.focus = keyOf(input);
+    send(roadOf(input), input.dataset.do, input.value);
+  }
+  if (input.matches('.uploader input')) {
+    uploadFile(input.closest('.uploader'), input.files[0]);
+    input.value = '';
+  }
+});
+
+// Positions in a picture
 
 // The cell of a picture's grids under the shares (x, y): [left, top, width, height] as shares, or null.
 const cellAt = (canvas, x, y) => {
@@ -25,41 +110,23 @@ const place = (canvas, event) => {
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 };
 
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('button[data-do]');
-  if (button) return send(button, button.dataset.do, button.dataset.value);
-  const canvas = event.target.closest('.canvas');
-  if (canvas) {
-    const [x, y] = place(canvas, event);
-    return send(canvas, 'point', { panel: canvas.dataset.panel, x, y });
-  }
-  if (event.target.closest('[data-theme]')) {
-    const dark = document.body.classList.toggle('dark');
-    const address = new URL(window.location);
-    address.searchParams.set('__theme', dark ? 'dark' : 'light');
-    window.history.replaceState(null, '', address);
-  }
-});
-
-element.addEventListener('input', (event) => {
-  const output = event.target.matches('input[type=range]') && event.target.parentElement.querySelector('output');
-  if (output) output.textContent = event.target.value;
-});
-
-element.addEventListener('change', (event) => {
-  if (event.target.matches('input[type=range]')) send(event.target, event.target.dataset.do, event.target.value);
-  if (event.target.matches('.uploader input')) {
-    uploadFile(event.target.closest('.uploader'), event.target.files[0]);
-    event.target.value = '';
-  }
-});
-
 const arrows = { ArrowUp: 'up', ArrowDown: 'down', ArrowLeft: 'left', ArrowRight: 'right' };
 element.addEventListener('keydown', (event) => {
+  const control = event.target.closest('[data-do][role=button]');
+  if (control && !control.matches('button') && ['Enter', ' '].includes(event.key)) {
+    event.preventDefault();
+    return ask(control);
+  }
+  const brush = event.target.closest('.brush');
+  if (brush && (arrows[event.key] || event.key === ' ')) {
+    event.preventDefault();
+    return paintByKey(brush, event.key);
+  }
   const canvas = event.target.closest('.canvas');
   if (!canvas || !arrows[event.key]) return;
   event.preventDefault();
-  send(canvas, 'move', { from: Number(canvas.dataset.cell), to: arrows[event.key] });
+  page.focus = keyOf(canvas);
+  send(roadOf(canvas), 'move', { from: Number(canvas.dataset.cell), to: arrows[event.key] });
 });
 
 element.addEventListener('pointermove', (event) => {
@@ -75,48 +142,160 @@ element.addEventListener('pointerout', (event) => {
   if (canvas && !canvas.contains(event.relatedTarget)) canvas.querySelector('.hover').style.display = 'none';
 });
 
+// The brush: cells are drawn here while one paints, and sent as hexadecimal digits when the stroke ends.
+const stroke = { brush: null, bits: null, to: true, last: null };
+const bitsOf = (brush) => [...brush.dataset.mask].flatMap((digit) => [8, 4, 2, 1].map((bit) => (parseInt(digit, 16) & bit) > 0));
+const digitsOf = (bits) => {
+  let text = '';
+  for (let k = 0; k < bits.length; k += 4) text += [8, 4, 2, 1].reduce((sum, bit, j) => sum + (bits[k + j] ? bit : 0), 0).toString(16);
+  return text;
+};
+const drawCells = (brush, bits, cursor) => {
+  const rows = Number(brush.dataset.rows), columns = Number(brush.dataset.columns);
+  const cells = brush.querySelector('.cells');
+  cells.replaceChildren();
+  for (let k = 0; k < rows * columns; k += 1) {
+    if (!bits[k] && k !== cursor) continue;
+    const cell = document.createElement('i');
+    if (k === cursor) cell.className = bits[k] ? 'cursor painted' : 'cursor';
+    Object.assign(cell.style, {
+      left: `${(100 * (k % columns)) / columns}%`, top: `${(100 * Math.floor(k / columns)) / rows}%`,
+      width: `${100 / columns}%`, height: `${100 / rows}%`,
+    });
+    cells.append(cell);
+  }
+};
+const brushCell = (brush, event) => {
+  const [x, y] = place(brush, event);
+  const rows = Number(brush.dataset.rows), columns = Number(brush.dataset.columns);
+  if (x < 0 || x >= 1 || y < 0 || y >= 1) return null;
+  return Math.floor(y * rows) * columns + Math.floor(x * columns);
+};
+const strokeTo = (event) => {
+  const { brush, bits } = stroke;
+  const columns = Number(brush.dataset.columns);
+  const cell = brushCell(brush, event);
+  if (cell === null) return;
+  const from = stroke.last ?? cell;
+  const steps = Math.max(1, Math.abs((cell % columns) - (from % columns)), Math.abs(Math.floor(cell / columns) - Math.floor(from / columns)));
+  for (let k = 0; k <= steps; k += 1) {
+    const column = Math.round((from % columns) + ((cell % columns) - (from % columns)) * (k / steps));
+    const row = Math.round(Math.floor(from / columns) + (Math.floor(cell / columns) - Math.floor(from / columns)) * (k / steps));
+    bits[row * columns + column] = stroke.to;
+  }
+  stroke.last = cell;
+  drawCells(brush, bits);
+};
+element.addEventListener('pointerdown', (event) => {
+  const brush = event.target.closest('.brush');
+  const cell = brush && brushCell(brush, event);
+  if (!brush || cell === null) return;
+  event.preventDefault();
+  brush.focus({ preventScroll: true });
+  brush.setPointerCapture(event.pointerId);
+  const bits = bitsOf(brush);
+  Object.assign(stroke, { brush, bits, to: !bits[cell], last: null });
+  strokeTo(event);
+});
+element.addEventListener('pointermove', (event) => stroke.brush && strokeTo(event));
+const endStroke = () => {
+  if (!stroke.brush) return;
+  const { brush, bits } = stroke;
+  stroke.brush = null;
+  brush.dataset.mask = digitsOf(bits);
+  page.focus = keyOf(brush);
+  send(roadOf(brush), 'paint', brush.dataset.mask);
+};
+element.addEventListener('pointerup', endStroke);
+element.addEventListener('pointercancel', endStroke);
+const paintByKey = (brush, key) => {
+  const rows = Number(brush.dataset.rows), columns = Number(brush.dataset.columns);
+  const bits = bitsOf(brush);
+  page.cursor ??= 0;
+  if (key === ' ') {
+    bits[page.cursor] = !bits[page.cursor];
+    brush.dataset.mask = digitsOf(bits);
+    drawCells(brush, bits, page.cursor);
+    page.focus = keyOf(brush);
+    return send(roadOf(brush), 'paint', brush.dataset.mask);
+  }
+  const row = Math.floor(page.cursor / columns), column = page.cursor % columns;
+  const to = { ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1] }[key];
+  page.cursor = Math.min(rows - 1, Math.max(0, to[0])) * columns + Math.min(columns - 1, Math.max(0, to[1]));
+  drawCells(brush, bits, page.cursor);
+};
+
 // Pictures from outside go to the server inside the request and are written nowhere.
 const uploadFile = (zone, file) => {
   if (!zone || !file) return;
-  const asked = { name: file.name || 'pasted picture', size: file.size, data: '' };
-  const ask = () => {
-    document.body.classList.add('ccan-busy');
-    trigger('ask', { action: 'upload', value: asked });
-  };
-  if (file.size > Number(zone.dataset.limit)) return ask();
+  const asked = { name: file.name || 'pasted picture', size: file.size, data: '', as: zone.dataset.upload };
+  const go = () => send('ask', 'upload', asked);
+  if (file.size > Number(zone.dataset.limit)) return go();
   const reader = new FileReader();
   reader.onload = () => {
     asked.data = reader.result.split(',')[1] ?? '';
-    ask();
+    go();
   };
   reader.readAsDataURL(file);
 };
-const zone = () => element.querySelector('.uploader');
+const zoneOf = (event) => event.target.closest?.('.uploader');
 element.addEventListener('dragover', (event) => {
-  if (event.target.closest('.uploader')) {
-    event.preventDefault();
-    zone().classList.add('over');
-  }
-});
-element.addEventListener('dragleave', () => zone()?.classList.remove('over'));
-element.addEventListener('drop', (event) => {
-  if (!event.target.closest('.uploader')) return;
+  if (!zoneOf(event)) return;
   event.preventDefault();
-  zone().classList.remove('over');
-  uploadFile(zone(), event.dataTransfer.files[0]);
+  zoneOf(event).classList.add('over');
+});
+element.addEventListener('dragleave', (event) => zoneOf(event)?.classList.remove('over'));
+element.addEventListener('drop', (event) => {
+  if (!zoneOf(event)) return;
+  event.preventDefault();
+  zoneOf(event).classList.remove('over');
+  uploadFile(zoneOf(event), event.dataTransfer.files[0]);
 });
 document.addEventListener('paste', (event) => {
   const file = [...(event.clipboardData?.files ?? [])][0];
-  if (file && zone()?.offsetParent) uploadFile(zone(), file);
+  const zone = element.querySelector('.uploader');
+  if (file && zone?.offsetParent) uploadFile(zone, file);
 });
 
-// The header carries the page's link; the address bar follows it.
+// Keys of the whole page; only the header listens, so that each is heard once.
+const keys = {
+  n: ['step', '1'], p: ['step', '-1'], r: ['random', ''], h: ['hardest', ''],
+  ']': ['neighbour', '1'], '[': ['neighbour', '-1'],
+};
+const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts' };
+if (element.closest('#ccan-header') || element.id === 'ccan-header') {
+  document.addEventListener('keydown', (event) => {
+    const header = element.querySelector('header[data-link]');
+    if (!header || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, [contenteditable]')) return;
+    if (keys[event.key]) send(roadOf(header), ...keys[event.key]);
+    if (event.key === 'b') header.querySelector('[data-do=blur]')?.click();
+    if (tabs[event.key]) document.querySelector(`#ccan-tab-${tabs[event.key]}-button`)?.click();
+    if (event.key === '?') document.querySelectorAll('.ccan details.help').forEach((help) => help.offsetParent && (help.open = !help.open));
+  });
+}
+
+// A piece that waits for something looks again by itself.
+const lookAgain = () => {
+  const waiting = element.querySelector('[data-poll]');
+  if (!waiting) return;
+  clearTimeout(page.polling);
+  page.polling = setTimeout(() => {
+    const still = element.querySelector('[data-poll]');
+    if (still?.offsetParent) trigger(roadOf(still), { action: 'look', value: '' });
+  }, Number(waiting.dataset.poll));
+};
+
 watch('value', () => {
+  refocus();
+  lookAgain();
+  // The header carries the page's link; the address bar follows it.
   const header = element.querySelector('header[data-link]');
   if (!header) return;
-  document.body.classList.remove('ccan-busy');
+  answered();
   const address = new URL(header.dataset.link, window.location);
   const theme = new URL(window.location).searchParams.get('__theme');
   if (theme) address.searchParams.set('__theme', theme);
-  window.history.replaceState(null, '', address.toString().replaceAll('%2F', '/').replaceAll('%2C', ','));
+  const shown = address.toString().replaceAll('%2F', '/').replaceAll('%2C', ',').replaceAll('%3A', ':');
+  window.history.replaceState(null, '', shown);
+  header.querySelector('a[data-save]')?.click();
 });

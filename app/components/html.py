@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
+from app.jobs import Job
 from ccan.evaluation.ranking import Mark
 from ccan.plots import MARKS, ColourScale
 
@@ -22,7 +24,11 @@ def tag(name: str, content: str = "", /, **attributes: str | int | float | bool 
         key = key.strip("_").replace("_", "-")
         written.append(f" {key}" if value is True else f' {key}="{escape(str(value))}"')
     opened = f"<{name}{''.join(written)}>"
-    return opened if name in ("img", "input", "br") else f"{opened}{content}</{name}>"
+    return (
+        opened
+        if name in ("img", "input", "br", "rect", "circle", "line", "path")
+        else f"{opened}{content}</{name}>"
+    )
 
 
 def text(value: object, name: str = "span", /, **attributes: str | None) -> str:
@@ -69,6 +75,75 @@ def labelled(label: str, control: str) -> str:
 def mark_badge(mark: Mark) -> str:
     """The sign of a mark in its colour."""
     return text(MARKS[mark].sign, class_=f"mark {mark}", aria_hidden="true")
+
+
+def slider(
+    label: str,
+    do: str,
+    value: float,
+    *,
+    bounds: tuple[float, float],
+    step: float,
+    key: str = "",
+    live: bool = False,
+) -> str:
+    """A slider with its number; a live one is followed while it is dragged, and sends {stream: key, weight: number}."""
+    control = tag(
+        "input",
+        type="range",
+        min=f"{bounds[0]:g}",
+        max=f"{bounds[1]:g}",
+        step=f"{step:g}",
+        value=f"{value:g}",
+        data_do=do,
+        data_key=key,
+        data_live=live,
+        aria_label=label,
+    )
+    return control + text(f"{value:g}", "output")
+
+
+def save_menu(name: str, kinds: Sequence[str] = ("png", "svg", "csv")) -> str:
+    """Buttons that save a figure as a picture or its numbers."""
+    words = {"png": "PNG", "svg": "SVG", "csv": "numbers (CSV)"}
+    buttons = "".join(button(words[kind], "save", f"{name}.{kind}") for kind in kinds)
+    shown = text("Save", "summary", aria_label=f"Save {name.replace('_', ' ')}")
+    return tag("details", shown + tag("div", buttons, class_="menu"), class_="save")
+
+
+def panel(title: str, body: str, *, extra: str = "", class_: str = "") -> str:
+    """A sheet with a heading; `extra` stands at the right of it."""
+    head = tag("div", text(title, "h2") + extra, class_="panelhead")
+    return tag("section", head + body, class_=f"panel {class_}".strip(), aria_label=title)
+
+
+def pending(job: Job[Any], what: str) -> str:
+    """That something is being worked out, or what went wrong; the page looks again by itself."""
+    if job.error:
+        return tag("div", escape(f"{what}: {job.error}"), class_="notice", role="alert")
+    done, total, doing = job.progress
+    share = f"{100 * done / total:.0f} %" if total and done else ""
+    words = f"{what}: {doing} {share}".strip()
+    return tag("div", escape(words) + " …", class_="pending", role="status", data_poll="500")
+
+
+def empty(words: str) -> str:
+    """What stands where there is nothing to show, and why."""
+    return text(words, "p", class_="empty")
+
+
+def bars(terms: Mapping[str, float], limit: float, meaning: str) -> str:
+    """Signed numbers side by side, right of the middle if positive, left of it if negative; with their numbers."""
+    rows = []
+    for name, value in terms.items():
+        share = 0.0 if limit <= 0 else min(1.0, abs(value) / limit)
+        side = "for" if value >= 0 else "against"
+        bar = tag("i", class_=side, style=f"width:{50 * share:.2f}%")
+        rows.append(
+            text(name, "dt")
+            + tag("dd", tag("span", bar, class_="track") + text(f"{value:+.3f}", class_="n"))
+        )
+    return tag("dl", "".join(rows), class_="bars", aria_label=meaning)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:

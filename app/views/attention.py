@@ -1,8 +1,8 @@
-"""Attention: where the network looks in the query and in a gallery image, and what one position gathers from."""
+"""Attention: where the network looks in the query and in the image beside it, and what one position has to do with others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -14,20 +14,28 @@ from app.components.html import (
     button,
     camera_name,
     choices,
+    empty,
     labelled,
     legend,
     mark_badge,
+    percent,
     person,
+    save_menu,
     tag,
     text,
 )
+from app.images import jpeg_source
 from app.selection import Selection
-from app.store import Store, jpeg_source
+from app.store import Store
+from app.views import help
 from ccan.config import ModelConfig
-from ccan.explain.attention import AttentionRecord, Summary, slot_geometry
+from ccan.errors import CCANError
+from ccan.explain.attention import AttentionRecord, SlotGeometry, SlotMaps, slot_geometry
+from ccan.explain.similarity import CROSS_IMAGE_CAPTION
+from ccan.explain.votes import asymmetry, round_trip, split_votes, summarise
 from ccan.plots import MARKS, Box, ColourScale, overlay
 
-HEIGHT = 560
+HEIGHT = 460
 """Pixels of the pictures; the page shows them at about two thirds of it."""
 
 ROOT = 0.5
@@ -37,16 +45,22 @@ PART_NAMES = ("head–shoulder", "upper body", "thighs", "crus–foot")
 """The paper's names of four parts."""
 
 MEANINGS = {
-    "gathered_share": (
-        "Gathered share",
-        "mean over i of A<sub>ij</sub>/MN: what is gathered from j (Eq.&nbsp;1–2)",
-    ),
     "added_energy": (
         "Added energy",
         "‖φ(y<sub>i</sub>W<sub>w</sub>)‖: how much attention adds at i (Eq.&nbsp;3)",
     ),
+    "gathered_share": (
+        "Gathered share",
+        "mean over i of A<sub>ij</sub>/MN: what is gathered from j (Eq.&nbsp;1–2)",
+    ),
 }
-ROW_MEANING = "A<sub>ij</sub>/MN: the weight of j in what i gathers (Eq.&nbsp;2)"
+LENS_WORDS = {
+    "probe": "Probe",
+    "votes": "Votes",
+    "trip": "Round trip",
+    "across": "Across images",
+}
+MATRIX_WORDS = {"A": "A", "C": "A′", "Ct": "A′ᵀ"}
 
 
 @dataclass(frozen=True)
@@ -74,39 +88,53 @@ class Layer:
 def show(store: Store, selection: Selection) -> str:
     """The view's HTML."""
     if not store.slots:
-        return tag(
-            "div",
-            text("This network has no attention (neither SS1 nor CC2): nothing to look at.", "p"),
-            class_="ccan attention empty",
+        words = (
+            "There is no network here, only its features: attention cannot be looked at."
+            if store.predictor is None
+            else "This network has no attention (neither SS1 nor CC2): nothing to look at."
         )
-    slot = store.slot(selection.slot)
-    match = selection.match or store.nearest(selection.query)
-    images = {"query": selection.query, "gallery image": match}
-    records = [store.attention(image) for image in images.values()]
-    cell = selection.cell
-    if cell is None:  # where attention changes the query most
-        cell = int(np.argmax(records[0].slots[slot].added_energy()))
-    config = store.predictor.config
-    layers = [_layers(config, selection.summary, record, slot, cell) for record in records]
-    scales = _scales(layers, shared=not selection.own_scale)
-    sides = ""
+        return tag(
+            "div", help.panel("attention") + empty(words), class_="ccan attention", data_event="ask"
+        )
+    slot, cell = chosen_cell(store, selection)
+    config = store.network.config
+    images = sides(store, selection)
+    layers = [layers_of(store, selection, role) for role in images]
+    scales = scales_of(layers, shared=not selection.own_scale)
+    drawn = ""
     for place, (role, image) in enumerate(images.items()):
-        photo = store.photo(image)
+        photo = store.photo(image, selection.blur)
         panels = "".join(
             _panel(store, layer, photo, scale, cell)
             for layer, scale in zip(layers[place], scales[place], strict=True)
         )
         head = _heading(store, selection, role, image)
         panels = tag("div", panels, class_="panels")
-        sides += tag("section", head + panels, class_="panel", aria_label=role)
+        drawn += tag(
+            "section", head + panels + _numbers(store, image, slot), class_="panel", aria_label=role
+        )
     return tag(
         "div",
-        _controls(store, selection, slot)
-        + tag("div", sides, class_="sides")
-        + _caption(config, slot, cell, slot in store.silent),
+        help.panel("attention")
+        + _controls(store, selection, slot)
+        + tag("div", drawn, class_="sides")
+        + _caption(store, selection, slot, cell),
         class_="ccan attention",
         data_event="ask",
     )
+
+
+def sides(store: Store, selection: Selection) -> dict[str, str]:
+    """The two images: role → id."""
+    return {"query": selection.query, "image beside it": store.match(selection)}
+
+
+def chosen_cell(store: Store, selection: Selection) -> tuple[str, int]:
+    """The slot and the position that are looked at; by default where attention changes the query most."""
+    slot = store.slot(selection.slot)
+    if selection.cell is not None:
+        return slot, selection.cell
+    return slot, int(np.argmax(store.attention(selection.query).slots[slot].added_energy()))
 
 
 def slot_title(config: ModelConfig, slot: str) -> str:
@@ -119,31 +147,42 @@ def slot_title(config: ModelConfig, slot: str) -> str:
 
 
 def _controls(store: Store, selection: Selection, slot: str) -> str:
-    config = store.predictor.config
+    config = store.network.config
     slots = {name: slot_title(config, name) for name in store.slots}
     maps = {name: words for name, (words, _) in MEANINGS.items()}
-    scale = {"0": "shared", "1": "own"}
-    return tag(
-        "div",
-        labelled("Slot", choices("Attention slot", "slot", slots, slot))
-        + labelled("Map", choices("Map over the images", "summary", maps, selection.summary))
-        + labelled(
-            "Scale",
-            choices("Colour scale", "own_scale", scale, str(int(selection.own_scale))),
-        ),
-        class_="controls",
+    lenses = {
+        name: words
+        for name, words in LENS_WORDS.items()
+        if name != "across" or any(one != "SS1" for one in store.slots)
+    }
+    found = labelled("Slot", choices("Attention slot", "slot", slots, slot))
+    found += labelled(
+        "Ask", choices("What is asked of the position", "lens", lenses, selection.lens)
     )
+    if selection.lens == "probe":
+        found += labelled("Matrix", choices("Matrix", "matrix", MATRIX_WORDS, selection.matrix))
+    found += labelled("Map", choices("Map over the images", "summary", maps, selection.summary))
+    scale = {"0": "shared", "1": "own"}
+    found += labelled(
+        "Scale", choices("Colour scale", "own_scale", scale, str(int(selection.own_scale)))
+    )
+    return tag("div", found + save_menu("attention"), class_="controls")
 
 
-def _layers(
-    config: ModelConfig, summary: Summary, record: AttentionRecord, slot: str, cell: int
-) -> list[Layer]:
-    """SS1's map, the maps of all parts, and the row of A of the cell."""
-    meaning, maps = MEANINGS[summary][1], record.slots[slot]
+# The maps
+
+
+def layers_of(store: Store, selection: Selection, role: str) -> list[Layer]:
+    """SS1's map, the maps of all parts, and what the lens shows of the cell; for one of the two images."""
+    images = sides(store, selection)
+    record = store.attention(images[role])
+    slot, cell = chosen_cell(store, selection)
+    config = store.network.config
+    summary, maps = selection.summary, record.slots[slot]
     box = maps.geometry.box_of(cell)
     grid = maps.gathered_share() if summary == "gathered_share" else maps.added_energy()
     framed = {"box": box, "here": float(grid.flat[cell])}
-    layers = []
+    meaning, layers = MEANINGS[summary][1], []
     if "SS1" in record.slots:
         values = record.slots["SS1"].on_image(summary)
         chosen = framed if slot == "SS1" else {}
@@ -153,14 +192,148 @@ def _layers(
         lines = sorted({slot_geometry(config, name).top for name in record.slots} - {0})
         values, title = record.parts_on_image(summary), f"CC2, {config.parts} parts"
         layers.append(Layer("CC2", title, meaning, values, lines=lines, **chosen))
-    row = maps.gathers_from(cell)
-    title = f"{slot_title(config, slot).removeprefix('CC2 ')} gathers from"
-    values, itself = maps.gathered_geometry.to_image(row), float(row.flat[cell])
-    layers.append(Layer(slot[:3], title, ROW_MEANING, values, box, itself))
+    asked = _LENSES[selection.lens](store, selection, role, record, slot, cell)
+    return [*layers, *asked]
+
+
+def _layer(
+    slot: str, title: str, meaning: str, values: NDArray, place: SlotGeometry, box: Box, here: float
+) -> Layer:
+    return Layer(
+        slot[:3], title, meaning, place.to_image(np.asarray(values, np.float32)), box, here
+    )
+
+
+def _probe(
+    store: Store, selection: Selection, role: str, record: AttentionRecord, slot: str, cell: int
+) -> list[Layer]:
+    """Row and column of A, A′ or A′ᵀ at the cell."""
+    maps = record.slots[slot]
+    row, column, row_place, column_place = _read(maps, selection.matrix, cell)
+    words = {
+        "A": (
+            "gathers from",
+            "row i of A/MN: where the framed position gathers from (Eq.&nbsp;2)",
+            "gathered by",
+            "column i of A/MN: who gathers from the framed position (Eq.&nbsp;2)",
+        ),
+        "C": (
+            "Q → Q′",
+            "row i of A′: positions of Q′ that position i of Q fires with (Eq.&nbsp;1)",
+            "Q′ → Q",
+            "column j of A′: positions of Q that position j of Q′ fires with (Eq.&nbsp;1)",
+        ),
+        "Ct": (
+            "row of A′ᵀ",
+            "row j of A′ᵀ: positions of Q that position j of Q′ fires with (Eq.&nbsp;1)",
+            "column of A′ᵀ",
+            "column i of A′ᵀ: positions of Q′ that position i of Q fires with (Eq.&nbsp;1)",
+        ),
+    }[selection.matrix]
+    box = maps.geometry.box_of(cell)
+    return [
+        _layer(slot, words[0], words[1], row, row_place, box, float(row.flat[cell])),
+        _layer(slot, words[2], words[3], column, column_place, box, float(column.flat[cell])),
+    ]
+
+
+def _read(
+    maps: SlotMaps, matrix: str, cell: int
+) -> tuple[NDArray, NDArray, SlotGeometry, SlotGeometry]:
+    """Row and column of a matrix at a cell as maps, and where their positions lie."""
+    if matrix == "A":
+        place = maps.gathered_geometry
+        return maps.gathers_from(cell), maps.gathered_by(cell), place, maps.geometry
+    shape = (maps.geometry.rows, maps.geometry.columns)
+    of_target = maps.correlation[cell].reshape(shape)  # over Q′
+    of_source = maps.co_fires_with(cell)  # over Q
+    if matrix == "C":
+        return of_target, of_source, maps.source_geometry, maps.geometry
+    return of_source, of_target, maps.geometry, maps.source_geometry
+
+
+def _votes(
+    store: Store, selection: Selection, role: str, record: AttentionRecord, slot: str, cell: int
+) -> list[Layer]:
+    """Row i of A before φ, as the vote of A′ and the vote of its transpose."""
+    maps = record.slots[slot]
+    split = split_votes(attention_of(store, slot), maps)
+    box, place = maps.geometry.box_of(cell), maps.gathered_geometry
+    shape = (place.rows, place.columns)
+    layers = []
+    for title, votes, letter in (
+        ("vote of A′", split.forward, "A′W<sub>α</sub>[:MN]"),
+        ("vote of A′ᵀ", split.backward, "A′ᵀW<sub>α</sub>[MN:]"),
+    ):
+        row = votes[cell].reshape(shape)
+        against = float(np.abs(row[row < 0]).sum() / max(np.abs(row).sum(), 1e-24))
+        meaning = (
+            f"row i of {letter}: what speaks for gathering there, before φ; {percent(against)} of it speaks against and "
+            "is drawn as 0"
+        )
+        layers.append(
+            _layer(slot, title, meaning, np.maximum(row, 0), place, box, float(row.flat[cell]))
+        )
     return layers
 
 
-def _scales(layers: Sequence[Sequence[Layer]], shared: bool) -> list[list[ColourScale]]:
+def attention_of(store: Store, slot: str):
+    """The attention module of a slot."""
+    from ccan.explain.attention import attention_slots
+
+    return attention_slots(store.network.model)[slot]
+
+
+def _trip(
+    store: Store, selection: Selection, role: str, record: AttentionRecord, slot: str, cell: int
+) -> list[Layer]:
+    """Where the correlation comes home."""
+    maps = record.slots[slot]
+    found = round_trip(maps)
+    meaning = (
+        "(P R)<sub>ii</sub>: share of what leaves position i by A′ that comes back to it by A′ᵀ; mean "
+        f"{percent(found.share)}, an even spread would give {percent(1 / maps.correlation.shape[1])}"
+    )
+    box = maps.geometry.box_of(cell)
+    here = float(found.by_position.flat[cell])
+    return [_layer(slot, "comes home", meaning, found.by_position, maps.geometry, box, here)]
+
+
+def _across(
+    store: Store, selection: Selection, role: str, record: AttentionRecord, slot: str, cell: int
+) -> list[Layer]:
+    """Where the query's part co-fires with the other image's strip."""
+    if slot == "SS1":
+        return []
+    images = sides(store, selection)
+    try:
+        found = store.across(images["query"], images["image beside it"])[slot]
+    except (CCANError, KeyError):
+        return []
+    place = store.geometry(slot)
+    box = place.box_of(cell)
+    if role == "query":
+        values, title = found.from_gallery(cell), "fires with it"
+        meaning = "positions of the query that the framed position of the other image fires with (A′ across images)"
+        where = found.geometry if found.query_is_target else found.source_geometry
+    else:
+        values, title = found.from_query(cell), "answers the query"
+        meaning = (
+            "positions here that the framed position of the query fires with (A′ across images)"
+        )
+        where = found.source_geometry if found.query_is_target else found.geometry
+    return [_layer(slot, title, meaning, values, where, box, float(values.flat[cell]))]
+
+
+_LENSES: dict[str, Callable[..., list[Layer]]] = {
+    "probe": _probe,
+    "votes": _votes,
+    "trip": _trip,
+    "across": _across,
+}
+
+
+def scales_of(layers: Sequence[Sequence[Layer]], shared: bool) -> list[list[ColourScale]]:
     """A colour scale for each layer of each image; where they are shared, one for a layer of all images."""
     groups = [layers] * len(layers) if shared else [[own] for own in layers]
     return [
@@ -172,6 +345,29 @@ def _scales(layers: Sequence[Sequence[Layer]], shared: bool) -> list[list[Colour
     ]
 
 
+# Words and pictures
+
+
+def _numbers(store: Store, image: str, slot: str) -> str:
+    """A slot's attention of one image in a few numbers."""
+    maps = store.attention(image).slots[slot]
+    energy = summarise(maps.on_image("added_energy"))
+    spread = "–" if energy.spread != energy.spread else f"{energy.spread:.2f}"
+    pairs = [
+        ("entropy", f"{energy.entropy:.2f} nats" if energy.entropy == energy.entropy else "–"),
+        ("spread", f"{spread} of 1"),
+        ("comes home", percent(round_trip(maps).share)),
+        ("A asymmetry", f"{asymmetry(maps.attention):.2f} of 2"),
+    ]
+    try:
+        share = split_votes(attention_of(store, slot), maps).backward_share().mean()
+        pairs.append(("vote of A′ᵀ", percent(float(share))))
+    except CCANError:
+        pass
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
+    return tag("dl", rows, class_="facts numbers")
+
+
 def _heading(store: Store, selection: Selection, role: str, image: str) -> str:
     sample = store.sample(image)
     first = tag("b", escape(role.capitalize())) + text(store.name(image), class_="file")
@@ -181,7 +377,7 @@ def _heading(store: Store, selection: Selection, role: str, image: str) -> str:
         else f"identity {person(sample.identity)}, camera {camera_name(sample.camera)}"
     )
     if image in store.gallery_rows:
-        ranking = store.ranking(selection.query)
+        ranking = store.ranking(selection.query, selection.scoring)
         place = int(np.flatnonzero(ranking.order == store.gallery_rows[image])[0])
         mark, position = ranking.marks[place], int(ranking.positions[place])
         where = f"position {position}" if position > 0 else "no position"
@@ -190,14 +386,14 @@ def _heading(store: Store, selection: Selection, role: str, image: str) -> str:
             + text(f"{MARKS[mark].word}, {where}, distance {ranking.distances[place]:.3f}")
             + second
         )
-    picture = tag("img", src=store.thumbnail(image), alt="")
+    picture = tag("img", src=store.thumbnail(image, selection.blur), alt="")
     lines = tag("div", tag("p", first) + tag("p", second))
     walk = ""
-    if image in store.gallery_rows:
+    if role != "query":
         walk = tag(
             "nav",
-            button("‹", "neighbour", -1, title="The next nearer gallery image")
-            + button("›", "neighbour", 1, title="The next gallery image of the ranking"),
+            button("‹", "neighbour", -1, title="The next nearer gallery image ([)")
+            + button("›", "neighbour", 1, title="The next gallery image of the ranking (])"),
             aria_label="Choose a gallery image",
         )
     return tag("div", picture + lines + walk, class_="heading")
@@ -232,7 +428,8 @@ def _panel(store: Store, layer: Layer, photo: Image.Image, scale: ColourScale, c
     )
 
 
-def _caption(config: ModelConfig, slot: str, cell: int, silent: bool) -> str:
+def _caption(store: Store, selection: Selection, slot: str, cell: int) -> str:
+    config = store.network.config
     place = slot_geometry(config, slot)
     row, column = divmod(cell, place.columns)
     words = (
@@ -246,7 +443,11 @@ def _caption(config: ModelConfig, slot: str, cell: int, silent: bool) -> str:
             " In a part stream Q is the part, Q′ the same strip of the global branch: A = φ([A′, A′ᵀ]W<sub>α</sub>), "
             "A′ = g(q) f(q′)ᵀ."
         )
-    if silent:
+    if selection.lens == "across":
+        words += f" {escape(CROSS_IMAGE_CAPTION)}"
+        if slot == "SS1":
+            words += " <b>SS1 sees one image alone: choose a part.</b>"
+    if slot in store.silent:
         words = (
             f"<b>{escape(slot_title(config, slot))} adds nothing to any image in this network</b>: training has worn "
             "its weights down to zero, so its maps are empty. " + words

@@ -1,30 +1,36 @@
-"""The head of the page: what is loaded, how good it is, and the query that every view shows."""
+"""The head of the page: what is loaded, how good it is, and the query and match that every view shows."""
 
 from __future__ import annotations
 
 from html import escape
 
-from app.components.html import button, camera_name, facts, percent, person, tag, text
+from app.components.html import button, camera_name, facts, mark_badge, percent, person, tag, text
 from app.selection import Selection, to_link
 from app.store import Store
+from ccan.evaluation.confidence import Interval
+
+MODEL_TABS = ("attention", "parts")
+"""Views that ask the network, and wait in its queue."""
 
 
-def show(store: Store, selection: Selection, notice: str = "", turn: int = 0) -> str:
+def show(
+    store: Store, selection: Selection, notice: str = "", turn: int = 0, download: str = ""
+) -> str:
     """The header's HTML; `data-link` is the page's address, and a new `turn` tells the browser of an answer."""
-    body = _loaded(store) + _query_bar(store, selection)
+    body = _loaded(store, selection) + _query_bar(store, selection)
     if notice:
         body += tag("div", escape(notice), class_="notice", role="alert")
     return tag(
         "header",
-        body,
+        body + download,
         class_="ccan",
-        data_event="ask" if selection.tab == "attention" else "act",
+        data_event="ask" if selection.tab in MODEL_TABS else "act",
         data_link=to_link(selection, store),
         data_turn=turn,
     )
 
 
-def _loaded(store: Store) -> str:
+def _loaded(store: Store, selection: Selection) -> str:
     report = store.report
     world = (
         f"{store.dataset.name} · {len(store.query_ids):,} queries · "
@@ -34,22 +40,41 @@ def _loaded(store: Store) -> str:
     protocol = f"single query, {rules['distance']} distance, AP by {rules['ap']}"
     hint = "; ".join(f"{name}: {rule}" for name, rule in rules.items())
     brand = tag("h1", f"{LOGO}<span>CCAN</span>", title="Cross-Correlated Attention Networks")
+    model = "checkpoint" if store.predictor else "features"
     about = "".join(
         text(value, class_="chip", title=title)
         for value, title in (
             (world, str(store.dataset.root.name)),
-            (f"checkpoint {_short(store.checkpoint)}", store.checkpoint),
+            (f"{model} {_short(store.checkpoint)}", store.checkpoint),
             (protocol, hint),
         )
     )
-    scores = "".join(
-        tag("div", text(percent(value), "b") + text(name), class_="score")
-        for name, value in (("mAP", report.mAP), ("rank-1", report.rank(1)))
+    confidence = store.confidence
+    scores = _score("mAP", report.mAP, confidence.mAP if confidence else None) + _score(
+        "rank-1", report.rank(1), confidence.rank1 if confidence else None
+    )
+    blur = button(
+        "◍",
+        "blur",
+        int(not selection.blur),
+        pressed=selection.blur,
+        title="Blur faces (b)",
+        class_="round",
     )
     theme = tag(
-        "button", "◐", type="button", class_="theme", data_theme=True, title="Light or dark"
+        "button", "◐", type="button", class_="round", data_theme=True, title="Light or dark"
     )
-    return tag("div", brand + tag("div", about, class_="about") + scores + theme, class_="loaded")
+    return tag(
+        "div", brand + tag("div", about, class_="about") + scores + blur + theme, class_="loaded"
+    )
+
+
+def _score(name: str, value: float, interval: Interval | None) -> str:
+    words, hint = name, None
+    if interval is not None:
+        words = f"{name} · {100 * interval.low:.1f}–{100 * interval.high:.1f}"
+        hint = "95 % interval over resampled identities"
+    return tag("div", text(percent(value), "b") + text(words), class_="score", title=hint)
 
 
 def _short(checkpoint: str) -> str:
@@ -60,31 +85,75 @@ def _short(checkpoint: str) -> str:
 def _query_bar(store: Store, selection: Selection) -> str:
     query = selection.query
     sample, ranking = store.sample(query), store.ranking(query)
-    picture = tag("img", src=store.thumbnail(query), alt="")
+    picture = tag("img", src=store.thumbnail(query, selection.blur), alt="")
     name = text(store.name(query), class_="file")
     if sample is None:
         about = facts([("identity", "unknown (upload)")])
     else:
-        place = store.by_difficulty.index(query) + 1
+        below = store.percentile(query)
+        better = f"{below:.0f} % of queries" if below == below else "–"
         about = facts(
             [
                 ("identity", person(sample.identity)),
                 ("camera", camera_name(sample.camera)),
                 ("AP", f"<b>{percent(ranking.ap)}</b>"),
-                ("INP", f"<b>{percent(ranking.inp)}</b>"),
-                ("hardness", f"{place} of {len(store.query_ids)}"),
+                ("better than", better),
+                ("hardness", f"{store.difficulty[query]} of {len(store.query_ids)}"),
             ]
         )
     walk = tag(
         "nav",
-        button("‹", "step", -1, title="Previous query in the list")
-        + button("›", "step", 1, title="Next query in the list")
-        + button("Random", "random")
-        + button("Hardest", "hardest", title="The query of the lowest AP; › goes on from there"),
+        button("‹", "step", -1, title="Previous query in the list (p)")
+        + button("›", "step", 1, title="Next query in the list (n)")
+        + button("Random", "random", title="Any query of the list (r)")
+        + button("Hardest", "hardest", title="The hardest query; › goes on from there (h)"),
         aria_label="Choose a query",
     )
+    subset = _subset(store, selection)
     who = tag("div", text("Query", class_="label") + name, class_="who")
-    return tag("div", picture + who + about + walk, class_="querybar")
+    return tag(
+        "div", picture + who + about + _beside(store, selection) + subset + walk, class_="querybar"
+    )
+
+
+def _beside(store: Store, selection: Selection) -> str:
+    """The image beside the query, in short."""
+    match = store.match(selection)
+    ranking = store.ranking(selection.query)
+    distance = f"d = {store.distance(selection.query, match):.3f}"
+    badge = text("upload", class_="label")
+    if match in store.gallery_rows:
+        place = int((ranking.order == store.gallery_rows[match]).argmax())
+        badge = mark_badge(ranking.marks[place]) + text(ranking.marks[place])
+    picture = tag("img", src=store.thumbnail(match, selection.blur), alt="")
+    lines = tag("div", text("Beside it", class_="label") + tag("span", badge + " " + distance))
+    return tag("div", picture + lines, class_="beside", title=store.name(match))
+
+
+def _subset(store: Store, selection: Selection) -> str:
+    """Which queries one walks through, where it is not all of them."""
+    if not selection.subset:
+        return ""
+    count = len(store.subset(selection.subset))
+    return tag(
+        "div",
+        text(f"{subset_words(selection.subset)} ({count})")
+        + button("✕", "subset", "", title="Walk through all queries again"),
+        class_="chip subset",
+    )
+
+
+def subset_words(name: str) -> str:
+    """A subset in words."""
+    kind, _, rest = name.partition(":")
+    if kind == "pair":
+        first, second = rest.split(":")
+        return f"from camera {first} to camera {second}"
+    return {
+        "hit": f"first match by rank {rest}",
+        "miss": f"no match by rank {rest}",
+        "": "all queries",
+    }[kind]
 
 
 LOGO = (

@@ -1,51 +1,80 @@
-"""Rank: choose a query, see the gallery in the order of distance with what the protocol says of each image."""
+"""Rank: choose a query, see the gallery in the order of distance with what the protocol says of each image, and why.
+
+The view has two pieces: what one sets (the queries, filters, switches, sliders), and what comes of it. While a slider is
+dragged only the second is drawn anew.
+"""
 
 from __future__ import annotations
 
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.actions import query_list
+from app.components.charts import mini_bars
 from app.components.html import (
+    bars,
     button,
     camera_name,
     choices,
+    empty,
     facts,
     labelled,
     mark_badge,
+    panel,
+    pending,
     percent,
     person,
     person_number,
+    save_menu,
+    slider,
     tag,
     text,
 )
-from app.selection import SHOWN_LEAST, SHOWN_MOST, Selection
-from app.store import MAX_UPLOAD_BYTES, Store
+from app.images import MAX_UPLOAD_BYTES
+from app.selection import SHOWN_LEAST, SHOWN_MOST, WEIGHT_MOST, Selection
+from app.store import PLAIN, Store
+from app.views import help
 from ccan.evaluation import Mark, Ranking
+from ccan.explain.account import CAPTION
 from ccan.plots import MARKS
 
 PAGE_SIZE = 30
 
 
-def show(store: Store, selection: Selection) -> str:
-    """The view's HTML."""
-    picker = _uploader() + _picker(store, selection)
-    results = _summary(store, selection) + _controls(store, selection) + _strip(store, selection)
+def show_controls(store: Store, selection: Selection) -> str:
+    """The queries, and what one sets."""
+    picker = _uploaders(store) + _picker(store, selection)
     return tag(
         "div",
-        tag("aside", picker, class_="panel", aria_label="Queries")
-        + tag("section", results, class_="panel", aria_label="Ranked gallery"),
+        help.panel("rank")
+        + panel("Queries", picker, class_="picker")
+        + panel("Order and filters", _controls(store, selection), class_="settings"),
+        class_="ccan rank-controls",
+        data_event="act",
+    )
+
+
+def show_results(store: Store, selection: Selection) -> str:
+    """The ranking under these settings, and why the chosen image stands where it does."""
+    body = _summary(store, selection) + _waiting(store, selection) + _strip(store, selection)
+    return tag(
+        "div",
+        panel("Ranked gallery", body, extra=save_menu("ranking")) + _why(store, selection),
         class_="ccan rank",
         data_event="act",
     )
 
 
+# The queries
+
+
 def _picker(store: Store, selection: Selection) -> str:
     """A page of the list of queries."""
     ids = query_list(store, selection)
-    pages = -(-len(ids) // PAGE_SIZE)
-    here = ids.index(selection.query) // PAGE_SIZE if selection.query in store.query_rows else 0
+    pages = max(1, -(-len(ids) // PAGE_SIZE))
+    here = ids.index(selection.query) // PAGE_SIZE if selection.query in ids else 0
     page = min(here if selection.page is None else selection.page, pages - 1)
     head = tag(
         "div",
@@ -65,45 +94,182 @@ def _picker(store: Store, selection: Selection) -> str:
         class_="pickerhead",
     )
     cards = "".join(
-        _query_card(store, query, query == selection.query)
+        _query_card(store, selection, query)
         for query in ids[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
     )
     return head + tag("div", cards, class_="queries")
 
 
-def _query_card(store: Store, query: str, chosen: bool) -> str:
+def _query_card(store: Store, selection: Selection, query: str) -> str:
     row = store.query_rows[query]
     sample, ap = store.dataset.query[row], float(store.report.ap[row])
     hint = f"{sample.path.name}: identity {person(sample.identity)}, camera {camera_name(sample.camera)}, "
-    picture = tag("img", src=store.thumbnail(query), alt="")
+    picture = tag("img", src=store.thumbnail(query, selection.blur), alt="")
     return button(
         picture + text(percent(ap), class_="ap"),
         "choose",
         query,
-        pressed=chosen,
+        pressed=query == selection.query,
         title=f"{hint}AP {percent(ap)}",
     )
 
 
-def _uploader() -> str:
+def _uploaders(store: Store) -> str:
+    if store.predictor is None:
+        return text(
+            "A picture of your own needs the network; here are its features only.",
+            "p",
+            class_="note",
+        )
     limit = MAX_UPLOAD_BYTES // 2**20
-    browse = tag("input", type="file", accept="image/*", aria_label="Picture to use as query")
-    words = (
-        "<b>Your own query</b><span>drop, paste or choose a picture of one person "
-        f"(up to {limit} MB; it is not kept)</span>"
-    )
+    return _uploader(
+        "query",
+        "Your own query",
+        f"drop, paste or choose a picture of one person (up to {limit} MB; it is not kept)",
+    ) + _uploader("match", "Compare with", "a second picture beside the query: the same person?")
+
+
+def _uploader(as_: str, title: str, words: str) -> str:
+    browse = tag("input", type="file", accept="image/*", aria_label=f"{title}: choose a picture")
     return tag(
         "label",
-        browse + words,
+        browse + text(title, "b") + text(words),
         class_="uploader",
-        data_upload="upload",
+        data_upload=as_,
         data_limit=MAX_UPLOAD_BYTES,
     )
 
 
+# What one sets
+
+
+def _controls(store: Store, selection: Selection) -> str:
+    count = slider(
+        "Number of images",
+        "shown",
+        selection.shown,
+        bounds=(SHOWN_LEAST, SHOWN_MOST),
+        step=5,
+    )
+    cameras = button("all", "camera", "all", pressed=not selection.cameras) + "".join(
+        button(camera_name(number), "camera", number, pressed=number in selection.cameras)
+        for number in store.cameras
+    )
+    identity = tag(
+        "input",
+        type="text",
+        inputmode="numeric",
+        size=6,
+        placeholder="all",
+        value="" if selection.identity is None else selection.identity,
+        data_do="identity",
+        aria_label="Show one identity only",
+    )
+    filters = (
+        labelled("Show", count)
+        + labelled("Cameras", tag("div", cameras, class_="choices", role="group"))
+        + labelled("Identity", identity)
+        + labelled(
+            "Marks",
+            choices(
+                "Marks that are shown",
+                "verdict",
+                {"all": "all", "right": "✓ right", "wrong": "✗ wrong"},
+                selection.verdict,
+            ),
+        )
+        + labelled(
+            "Ignored",
+            choices(
+                "Ignored images",
+                "ignored",
+                {"1": "shown", "0": "hidden"},
+                str(int(selection.ignored)),
+            ),
+        )
+    )
+    return (
+        tag("div", filters, class_="controls")
+        + tag("div", _scoring(store, selection), class_="controls")
+        + _weights(store, selection)
+    )
+
+
+def _scoring(store: Store, selection: Selection) -> str:
+    switch = {"0": "off", "1": "on"}
+    found = ""
+    if store.can_flip:
+        found += labelled(
+            "Flip", choices("Average with the mirror", "flip", switch, str(int(selection.flip)))
+        )
+    if not store.is_upload(selection.query):
+        found += labelled(
+            "Re-rank",
+            choices("k-reciprocal re-ranking", "rerank", switch, str(int(selection.rerank))),
+        )
+    on = selection.threshold is not None
+    asked = choices(
+        "Same person or not", "threshold", {"off": "off", "on": "on"}, "on" if on else "off"
+    )
+    if selection.threshold is not None:
+        ranking = store.ranking(selection.query, selection.scoring)
+        asked += slider(
+            "Threshold of the distance",
+            "threshold",
+            selection.threshold,
+            bounds=(0, float(np.ceil(20 * ranking.distances[-1]) / 20)),
+            step=0.005,
+            live=True,
+        )
+    return found + labelled("Same person?", asked)
+
+
+def _weights(store: Store, selection: Selection) -> str:
+    if len(store.streams) < 2:
+        return ""
+    weights = selection.weights or (1.0,) * len(store.streams)
+    sliders = "".join(
+        labelled(
+            stream,
+            slider(
+                f"Weight of {stream}",
+                "weigh",
+                value,
+                bounds=(0, WEIGHT_MOST),
+                step=0.1,
+                key=stream,
+                live=True,
+            )
+            + button("only", "reset_weights", stream, title=f"{stream} alone")
+            + button("without", "reset_weights", f"-{stream}", title=f"Leave {stream} out"),
+        )
+        for stream, value in zip(store.streams, weights, strict=True)
+    )
+    reset = button("all 1", "reset_weights", "", pressed=not selection.weights)
+    return tag(
+        "div",
+        text("Weights", class_="label") + sliders + reset,
+        class_="controls weights",
+        role="group",
+    )
+
+
+# What comes of it
+
+
+def _waiting(store: Store, selection: Selection) -> str:
+    if not selection.rerank or store.is_upload(selection.query):
+        return ""
+    job = store.reranking(selection.flip)
+    if job.value is not None:
+        return ""
+    return pending(job, "re-ranking is being worked out, until then the plain order stands")
+
+
 def _summary(store: Store, selection: Selection) -> str:
     """What the ranking is worth, and what the marks mean."""
-    query, ranking = selection.query, store.ranking(selection.query)
+    query = selection.query
+    ranking = store.ranking(query, selection.scoring)
     counted = int(np.count_nonzero(ranking.positions > 0))
     figures = [("ranked", f"{counted:,}"), ("ignored", str(len(ranking) - counted))]
     if store.sample(query) is None:
@@ -114,7 +280,22 @@ def _summary(store: Store, selection: Selection) -> str:
     else:
         words = _verdict(ranking)
         first = str(ranking.first_match) if ranking.matches else "–"
-        figures = [("first match at", first), ("matches", str(ranking.matches)), *figures]
+        plain = store.ranking(query)
+        ap = f"<b>{percent(ranking.ap)}</b>"
+        if selection.scoring != PLAIN and ranking.ap == ranking.ap:
+            change = 100 * (ranking.ap - plain.ap)
+            ap += f" ({change:+.1f} points; plain {percent(plain.ap)})"
+        figures = [
+            ("AP", ap),
+            ("first match at", first),
+            (
+                "last match at",
+                str(int(round(ranking.matches / ranking.inp))) if ranking.matches else "–",
+            ),
+            ("matches", str(ranking.matches)),
+            *figures,
+        ]
+    figures += _accepted(store, selection, ranking)
     met: tuple[Mark, ...] = ("right", "wrong", "ignored")
     keys = "".join(
         tag("span", mark_badge(mark) + escape(MARKS[mark].word), class_="key")
@@ -122,6 +303,32 @@ def _summary(store: Store, selection: Selection) -> str:
     )
     left = text(words, "p", class_="verdict") + facts(figures)
     return tag("div", tag("div", left) + tag("div", keys, class_="keys"), class_="summary")
+
+
+def _accepted(store: Store, selection: Selection, ranking: Ranking) -> list[tuple[str, str]]:
+    """What the threshold would accept, of this query and of all pairs."""
+    if selection.threshold is None:
+        return []
+    near = ranking.distances <= selection.threshold
+    marks = np.array(ranking.marks)
+    right, wrong = (int((near & (marks == mark)).sum()) for mark in ("right", "wrong"))
+    found = [
+        (
+            "accepted",
+            f"{right} right, {wrong} wrong"
+            if store.sample(selection.query)
+            else str(int(near.sum())),
+        )
+    ]
+    if selection.scoring != PLAIN:
+        return found
+    job = store.distributions()
+    if job.value is not None:
+        genuine, impostor = job.value.at(selection.threshold)
+        found.append(
+            ("of all pairs", f"{percent(genuine)} genuine, {100 * impostor:.2g} % impostors")
+        )
+    return found
 
 
 def _verdict(ranking: Ranking) -> str:
@@ -135,91 +342,123 @@ def _verdict(ranking: Ranking) -> str:
     return f"{others} image{'s' * (others > 1)} of other people stand{'s' * (others == 1)} before the first match."
 
 
-def _controls(store: Store, selection: Selection) -> str:
-    slider = tag(
-        "input",
-        type="range",
-        min=SHOWN_LEAST,
-        max=SHOWN_MOST,
-        step=5,
-        value=selection.shown,
-        data_do="shown",
-        aria_label="Number of images",
-    ) + text(selection.shown, "output")
-    cameras = button("all", "camera", "all", pressed=not selection.cameras) + "".join(
-        button(camera_name(number), "camera", number, pressed=number in selection.cameras)
-        for number in store.cameras
-    )
-    return tag(
-        "div",
-        labelled("Show", slider)
-        + labelled("Cameras", tag("div", cameras, class_="choices", role="group"))
-        + labelled(
-            "Ignored",
-            choices(
-                "Ignored images",
-                "ignored",
-                {"1": "shown", "0": "hidden"},
-                str(int(selection.ignored)),
-            ),
-        ),
-        class_="controls",
-    )
+def listed(store: Store, selection: Selection) -> tuple[Ranking, NDArray[np.int64]]:
+    """The ranking, and the places in it that pass the filters; positions and marks are those of the whole ranking."""
+    ranking = store.ranking(selection.query, selection.scoring)
+    passes = np.ones(len(ranking), bool)
+    if selection.cameras:
+        passes &= np.isin(store.gallery_cameras[ranking.order], selection.cameras)
+    if selection.identity is not None:
+        passes &= store.index.gallery.identities[ranking.order] == selection.identity
+    if not selection.ignored:
+        passes &= ranking.positions > 0
+    if selection.verdict != "all":
+        passes &= np.array([mark == selection.verdict for mark in ranking.marks])
+    return ranking, np.flatnonzero(passes)[: selection.shown]
 
 
 def _strip(store: Store, selection: Selection) -> str:
-    """The nearest images that pass the filters; positions and marks are those of the whole ranking."""
-    ranking = store.ranking(selection.query)
-    cameras = store.gallery_cameras[ranking.order]
-    passes = (
-        np.isin(cameras, selection.cameras) if selection.cameras else np.ones(len(ranking), bool)
+    """The nearest images that pass the filters."""
+    ranking, places = listed(store, selection)
+    if not len(places):
+        return empty("No image passes these filters.")
+    images = [store.gallery_ids[ranking.order[place]] for place in places]
+    terms = store.terms(selection.query, images)
+    limit = max(
+        (float(np.abs(values).max()) for name, values in terms.items() if "bias" not in name),
+        default=0.0,
     )
-    if not selection.ignored:
-        passes &= ranking.positions > 0
-    listed = np.flatnonzero(passes)[: selection.shown]
-    if not len(listed):
-        return text("No image passes these filters.", "p", class_="empty")
-    chosen = selection.match or store.nearest(selection.query)
-    cards = _probe(store, selection.query)
-    cards += "".join(_card(store, ranking, int(place), chosen) for place in listed)
-    hidden = " Filters hide images; positions, marks and AP stay those of the whole ranking."
+    wrong = first_wrong(ranking)
+    chosen = store.match(selection)
+    cards = _probe(store, selection, ranking)
+    for k, place in enumerate(places):
+        own = {name: float(values[k]) for name, values in terms.items()}
+        cards += _card(
+            store,
+            selection,
+            ranking,
+            int(place),
+            chosen,
+            wrong,
+            mini_bars(own, limit) if own else "",
+        )
+    unit = (
+        "re-ranked distance"
+        if selection.rerank and not store.is_upload(selection.query)
+        else "distance"
+    )
     note = (
-        "Nearest first. Below each image: its distance to the query (Euclidean), identity and camera; "
+        f"Nearest first. Below each image: its {unit} to the query, Δ to the first wrong one, identity and camera; "
         "the number is its position among the images that count."
-        + (hidden if selection.cameras or not selection.ignored else "")
     )
+    if terms:
+        note += (
+            " Bars: what G and the parts (1 at the top) add to the plain squared distance (up) or take from it (down); "
+            "all images on one scale."
+        )
+    if (
+        selection.cameras
+        or not selection.ignored
+        or selection.identity is not None
+        or selection.verdict != "all"
+    ):
+        note += " Filters hide images; positions, marks and AP stay those of the whole ranking."
     return tag("ol", cards, class_="strip") + text(note, "p", class_="note")
 
 
-def _probe(store: Store, query: str) -> str:
+def first_wrong(ranking: Ranking) -> float | None:
+    """Distance of the nearest image that is wrong."""
+    for mark, distance in zip(ranking.marks, ranking.distances, strict=True):
+        if mark == "wrong":
+            return float(distance)
+    return None
+
+
+def _probe(store: Store, selection: Selection, ranking: Ranking) -> str:
     """The query itself, before its ranking."""
+    query = selection.query
     sample = store.sample(query)
     whose = (
         "upload" if sample is None else f"{person(sample.identity)} · c{camera_name(sample.camera)}"
     )
     head = tag("span", text("query", class_="position"), class_="cardhead")
-    picture = tag("img", src=store.thumbnail(query), alt=f"query {store.name(query)}")
-    ap = "?" if sample is None else f"AP {percent(store.ranking(query).ap)}"
+    picture = tag(
+        "img", src=store.thumbnail(query, selection.blur), alt=f"query {store.name(query)}"
+    )
+    ap = "?" if sample is None else f"AP {percent(ranking.ap)}"
     foot = text(ap, class_="distance") + text(whose, class_="whose")
     return tag("li", tag("div", head + picture + foot, class_="card probe"))
 
 
-def _card(store: Store, ranking: Ranking, place: int, chosen: str) -> str:
+def _card(
+    store: Store,
+    selection: Selection,
+    ranking: Ranking,
+    place: int,
+    chosen: str,
+    wrong: float | None,
+    account: str,
+) -> str:
     row = int(ranking.order[place])
     image, sample, mark = store.gallery_ids[row], store.dataset.gallery[row], ranking.marks[place]
-    position, distance = int(ranking.positions[place]), f"{ranking.distances[place]:.3f}"
+    position, far = int(ranking.positions[place]), float(ranking.distances[place])
     who, camera = person(sample.identity), camera_name(sample.camera)
     whose = f"{person_number(sample.identity)} · c{camera}"
     number = str(position) if position > 0 else ""
     hint = (
-        f"{MARKS[mark].word}{f', position {number}' if number else ''}, distance {distance}, "
+        f"{MARKS[mark].word}{f', position {number}' if number else ''}, distance {far:.3f}, "
         f"identity {who}, camera {camera}: {sample.path.name}"
     )
-    picture = tag("img", src=store.thumbnail(image), alt="")
+    picture = tag("img", src=store.thumbnail(image, selection.blur), alt="")
     head = tag("span", mark_badge(mark) + text(number, class_="position"), class_="cardhead")
-    foot = text(distance, class_="distance") + text(whose, class_="whose")
+    delta = "" if wrong is None else text(f"Δ {far - wrong:+.3f}", class_="delta")
+    foot = text(f"{far:.3f}", class_="distance") + delta + text(whose, class_="whose")
+    same = ""
+    if selection.threshold is not None:
+        near = far <= selection.threshold
+        same = text("same" if near else "other", class_=f"same {'yes' if near else 'no'}")
     card = button(
-        head + picture + foot,
+        head + picture + foot + same + account,
         "match",
         image,
         pressed=image == chosen,
@@ -227,3 +466,90 @@ def _card(store: Store, ranking: Ranking, place: int, chosen: str) -> str:
         class_=f"card {mark}",
     )
     return tag("li", card)
+
+
+# Why
+
+
+def rivals(store: Store, selection: Selection) -> dict[str, str]:
+    """The images whose accounts are set against each other: the chosen one, and the nearest right and wrong ones."""
+    ranking = store.ranking(selection.query)
+    found = {"chosen": store.match(selection)}
+    for mark in ("right", "wrong"):
+        if mark in ranking.marks:
+            found[f"nearest {mark}"] = store.gallery_ids[ranking.order[ranking.marks.index(mark)]]
+    return found
+
+
+def accounts(store: Store, selection: Selection) -> dict[str, dict[str, float]]:
+    """The account of each rival: name → term → value; empty for features of another model."""
+    found = rivals(store, selection)
+    terms = store.terms(selection.query, list(found.values()))
+    if not terms:
+        return {}
+    return {
+        name: {term: float(values[k]) for term, values in terms.items()}
+        for k, name in enumerate(found)
+    }
+
+
+def _why(store: Store, selection: Selection) -> str:
+    found = accounts(store, selection)
+    names = rivals(store, selection)
+    match = names["chosen"]
+    pair = _pair(store, selection, match)
+    if not found:
+        return panel("The pair", pair)
+    limit = max(abs(value) for terms in found.values() for value in terms.values())
+    columns = ""
+    for name, terms in found.items():
+        total = sum(terms.values())
+        head = tag(
+            "div",
+            tag("img", src=store.thumbnail(names[name], selection.blur), alt="")
+            + tag("div", text(name, "b") + text(f"d² = {total:.3f}, d = {total**0.5:.3f}")),
+            class_="who",
+        )
+        columns += tag("div", head + bars(terms, limit, f"account of the {name} image"))
+    if {"nearest right", "nearest wrong"} <= found.keys():
+        steps = {
+            term: found["nearest right"][term] - value
+            for term, value in found["nearest wrong"].items()
+        }
+        total = sum(steps.values())
+        says = "the wrong image is ahead" if total > 0 else "the right image is ahead"
+        head = tag(
+            "div",
+            tag("div", text("right − wrong", "b") + text(f"sum {total:+.3f}: {says}")),
+            class_="who plain",
+        )
+        columns += tag(
+            "div", head + bars(steps, max(map(abs, steps.values())), "difference of the accounts")
+        )
+    note = (
+        f"{CAPTION} G includes its bias. Right − wrong: a positive term speaks for the wrong image."
+    )
+    return panel(
+        "Why here: the squared distance, term by term",
+        pair + tag("div", columns, class_="accounts") + text(note, "p", class_="note"),
+        extra=save_menu("account"),
+    )
+
+
+def _pair(store: Store, selection: Selection, match: str) -> str:
+    """The query and the image beside it: same person or not?"""
+    far = store.distance(selection.query, match)
+    words = f"Distance of the query and the image beside it: {far:.3f}."
+    if selection.threshold is not None:
+        words += f" Threshold {selection.threshold:.3f}: {'the same person' if far <= selection.threshold else 'two people'}."
+    job = store.jobs.found("distances")
+    if job is not None and job.value is not None:
+        genuine, impostor = job.value.at(far)
+        words += f" Of all pairs of one person {percent(genuine)} are at most so far apart, of two people {100 * impostor:.2g} %."
+    if not store.is_upload(match):
+        return text(words, "p", class_="verdict")
+    picture = tag("img", src=store.thumbnail(match, selection.blur), alt=store.name(match))
+    mine = tag(
+        "img", src=store.thumbnail(selection.query, selection.blur), alt=store.name(selection.query)
+    )
+    return tag("div", mine + picture + text(words, "p", class_="verdict"), class_="pair")

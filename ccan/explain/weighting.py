@@ -23,7 +23,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PartVectors:
-    """What weights act on, for N images; in float64.
+    """What weights act on, for N images; in float64, or in float32 where many images are to be gone through quickly.
 
     Attributes:
         parts: B_s p_s of each part, then the bias b, (N, kp+1, d); None without a local branch.
@@ -115,11 +115,13 @@ def query_grams(
     size = next(len(v) for v in (gallery.parts, gallery.direction) if v is not None)
     squared = np.zeros(size)
     if query.direction is not None and gallery.direction is not None:
-        squared = np.square(gallery.direction - query.direction).sum(axis=1)
+        difference = gallery.direction - query.direction.astype(gallery.direction.dtype)
+        squared = np.square(difference).sum(axis=1).astype(np.float64)
     if query.parts is None or gallery.parts is None:
         return QueryGrams(None, None, None, squared)
-    between = (gallery.parts @ query.parts[0].T).transpose(0, 2, 1)
-    grams = gram_matrices(gallery.parts) if grams is None else grams
+    own = query.parts[0].astype(gallery.parts.dtype)
+    between = (gallery.parts @ own.T).transpose(0, 2, 1).astype(np.float64)
+    grams = gram_matrices(gallery.parts).astype(np.float64) if grams is None else grams
     return QueryGrams(gram_matrices(query.parts)[0], grams, between, squared)
 
 

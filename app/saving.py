@@ -1,0 +1,265 @@
+"""Every figure of the page as a file: a picture (PNG, SVG) or its numbers (CSV), made anew in the house's figures."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from app.images import data_address
+from app.selection import Selection
+from app.store import Store
+from app.views import attention, overview, parts, rank
+from ccan.errors import ConfigError
+from ccan.evaluation import Ranking
+from ccan.explain.account import CAPTION
+from ccan.explain.faithfulness import cell_values
+from ccan.explain.maps import Picture
+from ccan.figures import (
+    cmc_figure,
+    map_panels,
+    matrix_figure,
+    precision_figure,
+    ranking_strip,
+    rendered,
+    signed_bars,
+)
+from ccan.tables import Table
+
+DRAWN = 12
+"""Images of a saved strip; its numbers list all that are shown."""
+
+KINDS = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv"}
+_DRAWING = threading.Lock()
+"""Matplotlib's fonts are shared by all threads."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file for the browser."""
+
+    name: str
+    kind: str
+    data: bytes
+
+    @property
+    def address(self) -> str:
+        """As a ``data:`` address."""
+        return data_address(self.data, KINDS[self.kind])
+
+
+Made = tuple[Figure, Table]
+
+
+def save(store: Store, selection: Selection, value: object) -> Download:
+    """A figure by its name and ending, ``cmc.png``. Raises: ConfigError for one that there is not."""
+    name, _, kind = str(value).partition(".")
+    if name not in FIGURES or kind not in KINDS:
+        raise ConfigError(f"there is no figure {str(value)[:40]!r} to save")
+    with _DRAWING:
+        figure, table = FIGURES[name](store, selection)
+        data = table.to_csv().encode("utf-8") if kind == "csv" else rendered(figure, kind)
+    about = re.sub(r"[^A-Za-z0-9._-]+", "_", store.name(selection.query))[:60]
+    stem = name if name in ("cmc", "camera_pairs") else f"{name}_{about.rsplit('.', 1)[0]}"
+    return Download(f"{stem}.{kind}", kind, data)
+
+
+def _cmc(store: Store, _: Selection) -> Made:
+    cmc = store.report.cmc
+    columns = {"rank": np.arange(1, len(cmc) + 1), "queries matched": cmc}
+    return cmc_figure(cmc), Table("cmc", columns)
+
+
+def _camera_pairs(store: Store, _: Selection) -> Made:
+    job = store.camera_pairs()
+    job.wait(60)
+    if job.value is None:
+        raise ConfigError("the cameras are still being compared; try again in a moment")
+    pairs, values = job.value, 100 * job.value.rank1
+    known = values[np.isfinite(values)]
+    rows = [f"c{camera}" for camera in pairs.query_cameras]
+    columns = [f"c{camera}" for camera in pairs.gallery_cameras]
+    figure = matrix_figure(
+        values,
+        rows,
+        columns,
+        "rank-1 (%), from (rows) to (columns)",
+        (float(known.min(initial=99)), 100.0),
+        "{:.0f}",
+    )
+    listed = [
+        [a, b, int(pairs.queries[i, j]), float(pairs.rank1[i, j]), float(pairs.mAP[i, j])]
+        for i, a in enumerate(rows)
+        for j, b in enumerate(columns)
+    ]
+    return figure, Table.of_rows("camera_pairs", ["from", "to", "queries", "rank-1", "mAP"], listed)
+
+
+def _ap_steps(store: Store, selection: Selection) -> Made:
+    if store.is_upload(selection.query):
+        raise ConfigError("nobody knows who is on an upload: there is no AP to save")
+    found = overview.steps(store, selection.query)
+    matches = np.arange(1, len(found.ranks) + 1)
+    columns = {"match": matches, "rank": found.ranks, "precision": found.precisions}
+    return precision_figure(found.ranks, found.precisions), Table("ap_steps", columns)
+
+
+def _ranking(store: Store, selection: Selection) -> Made:
+    ranking, places = rank.listed(store, selection)
+    images = [store.gallery_ids[ranking.order[place]] for place in places]
+    shown, drawn = _at(ranking, places), _at(ranking, places[:DRAWN])
+    figure = ranking_strip(
+        store.photo(selection.query, selection.blur),
+        [store.photo(image, selection.blur) for image in images[:DRAWN]],
+        drawn,
+    )
+    gallery = store.index.gallery
+    columns = {
+        "image": images,
+        "mark": list(shown.marks),
+        "position": shown.positions,
+        "distance": shown.distances,
+        "identity": gallery.identities[shown.order],
+        "camera": gallery.cameras[shown.order],
+        **{
+            f"d² of {name}": values for name, values in store.terms(selection.query, images).items()
+        },
+    }
+    return figure, Table("ranking", columns)
+
+
+def _at(ranking: Ranking, places: NDArray[np.int64]) -> Ranking:
+    """Some places of a ranking; its scores stay those of the whole."""
+    return replace(
+        ranking,
+        order=ranking.order[places],
+        distances=ranking.distances[places],
+        marks=tuple(ranking.marks[place] for place in places),
+        positions=ranking.positions[places],
+    )
+
+
+def _account(store: Store, selection: Selection) -> Made:
+    found = rank.accounts(store, selection)
+    if not found:
+        raise ConfigError("features of another model have no account")
+    names = rank.rivals(store, selection)
+    rows = [
+        [name, names[name], term, value]
+        for name, one in found.items()
+        for term, value in one.items()
+    ]
+    header = ["which", "image", "term", "squared distance"]
+    return signed_bars(found, "squared distance"), Table.of_rows("account", header, rows, CAPTION)
+
+
+def _attention(store: Store, selection: Selection) -> Made:
+    maps = {
+        f"{layer.title} ({role})": layer.values
+        for role in attention.sides(store, selection)
+        for layer in attention.layers_of(store, selection, role)
+    }
+    return _maps(store, selection, "attention", maps, attention.ROOT)
+
+
+def _energy(store: Store, selection: Selection) -> Made:
+    maps = {
+        f"{name} ({role})": values
+        for role, own in parts.energy_maps(store, selection).items()
+        for name, values in own.items()
+    }
+    return _maps(store, selection, "energy", maps)
+
+
+def _family(store: Store, selection: Selection) -> Made:
+    found = store.family(selection.query, store.match(selection), selection.target)
+    scores, _ = parts.family_scores(store, selection)
+    maps = {
+        name + (f" {scores[name]:+.3f}" if name in scores else ""): np.maximum(values, 0)
+        for name, values in found.items()
+    }
+    return _maps(store, selection, "family", maps)
+
+
+def _painted(store: Store, selection: Selection) -> Made:
+    if not selection.hidden:
+        raise ConfigError("nothing is painted")
+    found = store.painted(selection.query, selection.hidden)
+    figure, _ = _maps(store, selection, "painted", found.maps)
+    rows = []
+    for name, ranking in (("before", store.ranking(selection.query)), ("after", found.ranking)):
+        for place in range(min(50, len(ranking))):
+            image = store.gallery_ids[ranking.order[place]]
+            rows.append(
+                [name, place + 1, image, ranking.marks[place], float(ranking.distances[place])]
+            )
+    header = ["ranking", "place", "image", "mark", "distance"]
+    return figure, Table.of_rows("painted", header, rows)
+
+
+def _maps(
+    store: Store, selection: Selection, name: str, maps: Mapping[str, Picture], power: float = 1.0
+) -> Made:
+    """Maps over the query and, where they are of it, over the image beside it; their numbers by cells of 8 × 8 pixels."""
+    images = attention.sides(store, selection)
+    photos = {role: store.photo(image, selection.blur) for role, image in images.items()}
+    figure = map_panels(
+        photos["query"],
+        maps,
+        power,
+        photos={
+            title: photos[role] for title in maps for role in images if title.endswith(f"({role})")
+        },
+    )
+    rows = []
+    for title, values in maps.items():
+        for (r, c), value in np.ndenumerate(cell_values(values)):
+            rows.append([title, r, c, float(value)])
+    return figure, Table.of_rows(name, ["map", "row", "column", "value"], rows)
+
+
+def _alignment(store: Store, selection: Selection) -> Made:
+    found = store.alignment(*attention.sides(store, selection).values())
+    names = [f"P{k + 1}" for k in range(len(found.similarity))]
+    title = "strips, query (rows) and the image beside it"
+    rows = [
+        [a, b, float(found.similarity[i, j])]
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+    ]
+    return (
+        matrix_figure(found.similarity, names, names, title, (-1, 1)),
+        Table.of_rows("alignment", ["query", "beside", "cosine"], rows),
+    )
+
+
+def _knock_out(store: Store, selection: Selection) -> Made:
+    found = store.knocked_out(selection.query)
+    whole = found["unchanged"].ap
+    changes = {name: 100 * (one.ap - whole) for name, one in found.items() if name != "unchanged"}
+    rows = [[name, 100 * one.ap, one.first_match] for name, one in found.items()]
+    return (
+        signed_bars({"without": changes}, "points of AP"),
+        Table.of_rows("knock_out", ["without", "AP %", "first match"], rows),
+    )
+
+
+FIGURES: dict[str, Callable[[Store, Selection], Made]] = {
+    "cmc": _cmc,
+    "camera_pairs": _camera_pairs,
+    "ap_steps": _ap_steps,
+    "ranking": _ranking,
+    "account": _account,
+    "attention": _attention,
+    "energy": _energy,
+    "family": _family,
+    "painted": _painted,
+    "alignment": _alignment,
+    "knock_out": _knock_out,
+}
+"""By the name that the page sends."""
