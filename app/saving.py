@@ -205,7 +205,7 @@ def _painted(store: Store, selection: Selection) -> Made:
 def _maps(
     store: Store, selection: Selection, name: str, maps: Mapping[str, Picture], power: float = 1.0
 ) -> Made:
-    """Maps over the query and, where they are of it, over the image beside it; their numbers by cells of 8 × 8 pixels."""
+    """Maps over the query or, where they are of it, the image beside it; their numbers by cells of 8 × 8 pixels."""
     images = attention.sides(store, selection)
     photos = {role: store.photo(image, selection.blur) for role, image in images.items()}
     figure = map_panels(

@@ -187,7 +187,7 @@ def mask_text(value: object, store: Store) -> str:
     text = str(value).lower()
     if text.strip("0") == "":
         return ""
-    if len(text) != store.mask_digits or int(text, 16) < 0 or not text.isalnum():
+    if len(text) != store.mask_digits or not set(text) <= set("0123456789abcdef"):
         raise ValueError(value)
     return text
 

@@ -496,8 +496,8 @@ class Store(Images):
     def subset(self, name: str) -> dict[str, float]:
         """Queries → AP of a named subset, hardest first.
 
-        ``hit:K``, ``miss:K``: the first match stands at rank K or before, or after it; ``pair:A:B``: queries of camera A
-        that have a match in camera B, with their AP against that camera's images alone; "" = all.
+        ``hit:K``, ``miss:K``: the first match stands at rank K or before, or after it; ``pair:A:B``: queries of camera
+        A that have a match in camera B, with their AP against that camera's images alone; "" = all.
         Raises: ConfigError for another name.
         """
         return self._subsets.get_or_make(name, lambda: self._subset(name))
@@ -536,13 +536,15 @@ class Store(Images):
     def faithfulness(self, query: str, match: str) -> Job[dict[str, float]]:
         """How far each map of this query holds what it says, tested on this query alone: map → score."""
 
+        model = self._fast
+
         def work(report: Any) -> dict[str, float]:
             report(0, 1, "hiding what each map names, little by little")
             row = self.index.query.select([self.query_rows[query]])
             margin = RetrievalMargin(row, self.index.gallery)
             image = self.prepared(query)
-            maps = image_maps(self._fast, image, self.prepared(match))
-            curves = faithfulness_curves(self._fast, image[0], maps, margin)
+            maps = image_maps(model, image, self.prepared(match))
+            curves = faithfulness_curves(model, image[0], maps, margin)
             return {name: one.score for name, one in curves.items()}
 
         if query not in self.query_rows:
@@ -577,7 +579,7 @@ class Store(Images):
 def measured_trust(checkpoint: str) -> dict[str, tuple[float, str]]:
     """What `ccan trust` found of a checkpoint's maps, name → (score, verdict); empty where nobody measured.
 
-    It is looked for in the folder ``trust`` beside the checkpoint; that of the bundled model stands in the documentation.
+    It is looked for in the folder ``trust`` beside the checkpoint; the bundled model's stands in the documentation.
     """
     path = Path(checkpoint)
     folder = path if path.is_dir() else path.parent

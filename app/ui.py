@@ -24,18 +24,19 @@ from app.views import attention, header, overview, parts, rank
 from ccan.errors import CCANError
 
 Show = Callable[[Store, Selection], str]
-VIEWS: dict[Tab, tuple[str, tuple[Show, ...]]] = {
-    "overview": ("Overview", (overview.show,)),
-    "rank": ("Rank", (rank.show_controls, rank.show_results)),
-    "attention": ("Attention", (attention.show,)),
-    "parts": ("Parts", (parts.show,)),
+VIEWS: dict[Tab, tuple[Show, ...]] = {
+    "overview": (overview.show,),
+    "rank": (rank.show_controls, rank.show_results),
+    "attention": (attention.show,),
+    "parts": (parts.show,),
 }
-PIECES = [(tab, show) for tab in TABS for show in VIEWS[tab][1]]
+PIECES = [(tab, show) for tab in TABS for show in VIEWS[tab]]
 """Every piece of every view, in the order of the page."""
 
 DRAGGED = {"weigh": rank.show_controls, "threshold": rank.show_controls}
 """Actions of sliders → the piece that holds them, which must not be drawn anew under somebody's finger."""
 
+LOADING = '<p class="ccan pending" role="status">Loading the page …</p>'
 CACHE_SECONDS = 3600
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 _TURNS = count()
@@ -118,14 +119,11 @@ def build_ui(store: Store) -> gr.Blocks:
         fill_width=True,
     ) as page:
         selection = gr.State(Selection(store.query_ids[0]))
-        head = _html(script, "ccan-header")
-        with gr.Tabs(selected=TABS[0], elem_id="ccan-tabs") as tabs:
-            panes, pieces = [], []
-            for tab in TABS:
-                with gr.Tab(VIEWS[tab][0], id=tab, elem_id=f"ccan-tab-{tab}") as pane:
-                    for number in range(len(VIEWS[tab][1])):
-                        pieces.append(_html(script, f"ccan-{tab}-{number}"))
-                panes.append(pane)
+        head, pieces = _html(script, "ccan-header", LOADING), []
+        for tab in TABS:
+            with gr.Column(elem_id=f"ccan-view-{tab}", elem_classes="ccan-view"):
+                for number in range(len(VIEWS[tab])):
+                    pieces.append(_html(script, f"ccan-{tab}-{number}"))
         outputs = [selection, head, *pieces]
 
         def on_event(now: Selection, event: gr.EventData) -> list[Any]:
@@ -136,22 +134,10 @@ def build_ui(store: Store) -> gr.Blocks:
             piece.act(on_event, selection, outputs, queue=False, **QUIET)
             piece.ask(on_event, selection, outputs, **MODEL_QUEUE, **QUIET)
 
-        def opens(tab: Tab) -> Callable[[Selection], list[Any]]:
-            def on_tab(now: Selection) -> list[Any]:
-                if now.tab == tab:  # opened by a link, whose answer has drawn it
-                    return [gr.skip()] * len(outputs)
-                return respond(store, now, "tab", tab)
-
-            return on_tab
-
-        for tab, pane in zip(TABS, panes, strict=True):
-            pane.select(opens(tab), selection, outputs, **MODEL_QUEUE, **QUIET)
-
         def on_load(request: gr.Request) -> list[Any]:
-            chosen, notice = from_link(dict(request.query_params), store)
-            return [*complain(store, chosen, notice), gr.Tabs(selected=chosen.tab)]
+            return complain(store, *from_link(dict(request.query_params), store))
 
-        page.load(on_load, None, [*outputs, tabs], **MODEL_QUEUE, **QUIET)
+        page.load(on_load, None, outputs, **MODEL_QUEUE, **QUIET)
         _typed_endpoints(store)
     page.queue(max_size=64)
     return page
@@ -202,17 +188,17 @@ def account(store: Store, query: str, image: str) -> dict[str, float]:
 
 
 def rendered_view(store: Store, link: str) -> dict[str, str]:
-    """What a link shows, as HTML, as the typed endpoint `/view` gives it: the header, the view, and what was left out."""
+    """What a link shows as HTML, as the typed endpoint `/view` gives it: header, view, and what was left out."""
     values = dict(parse_qsl(link.lstrip("?"), keep_blank_values=True))
     selection, notice = from_link(values, store)
     try:
-        pieces = "".join(show(store, selection) for show in VIEWS[selection.tab][1])
+        pieces = "".join(show(store, selection) for show in VIEWS[selection.tab])
         return {"header": header.show(store, selection), "view": pieces, "notice": notice}
     except CCANError as error:
         raise gr.Error(str(error)) from error
 
 
-def _html(script: str, elem_id: str) -> gr.HTML:
+def _html(script: str, elem_id: str, value: str = "") -> gr.HTML:
     return gr.HTML(
-        "", html_template="${value}", js_on_load=script, elem_id=elem_id, apply_default_css=False
+        value, html_template="${value}", js_on_load=script, elem_id=elem_id, apply_default_css=False
     )

@@ -269,7 +269,7 @@ if (element.closest('#ccan-header') || element.id === 'ccan-header') {
     if (!header || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, [contenteditable]')) return;
     if (keys[event.key]) send(roadOf(header), ...keys[event.key]);
     if (event.key === 'b') header.querySelector('[data-do=blur]')?.click();
-    if (tabs[event.key]) document.querySelector(`#ccan-tab-${tabs[event.key]}-button`)?.click();
+    if (tabs[event.key]) header.querySelector(`#ccan-tab-${tabs[event.key]}`)?.click();
     if (event.key === '?') document.querySelectorAll('.ccan details.help').forEach((help) => help.offsetParent && (help.open = !help.open));
   });
 }
@@ -292,6 +292,7 @@ watch('value', () => {
   const header = element.querySelector('header[data-link]');
   if (!header) return;
   answered();
+  document.body.dataset.ccanTab = header.dataset.tab;
   const address = new URL(header.dataset.link, window.location);
   const theme = new URL(window.location).searchParams.get('__theme');
   if (theme) address.searchParams.set('__theme', theme);

@@ -1,4 +1,4 @@
-"""Small charts as SVG: sharp at every size, readable without WebGL, and every point of them can be clicked or reached by key."""
+"""Small charts as SVG: sharp at every size, no WebGL, and what can be clicked can be reached by key."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def heat_table(
     do: Mapping[tuple[int, int], tuple[str, str]] | None = None,
     marked: Sequence[tuple[int, int]] = (),
 ) -> str:
-    """A small matrix as a table with coloured cells; cells with an action are buttons: (row, column) → (value, words)."""
+    """A small matrix as a table with coloured cells; with an action it is a button: (row, column) → (value, words)."""
     head = "".join(text(name, "th", scope="col") for name in ("", *columns))
     body = tag("tr", head.replace('<th scope="col"></th>', text(corner, "th", scope="col"), 1))
     for i, name in enumerate(rows):

@@ -132,7 +132,7 @@ def empty(words: str) -> str:
     return text(words, "p", class_="empty")
 
 
-def bars(terms: Mapping[str, float], limit: float, meaning: str) -> str:
+def bars(terms: Mapping[str, float], limit: float, meaning: str, class_: str = "") -> str:
     """Signed numbers side by side, right of the middle if positive, left of it if negative; with their numbers."""
     rows = []
     for name, value in terms.items():
@@ -143,7 +143,7 @@ def bars(terms: Mapping[str, float], limit: float, meaning: str) -> str:
             text(name, "dt")
             + tag("dd", tag("span", bar, class_="track") + text(f"{value:+.3f}", class_="n"))
         )
-    return tag("dl", "".join(rows), class_="bars", aria_label=meaning)
+    return tag("dl", "".join(rows), class_=f"bars {class_}".strip(), aria_label=meaning)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:

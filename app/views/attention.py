@@ -1,4 +1,4 @@
-"""Attention: where the network looks in the query and in the image beside it, and what one position has to do with others."""
+"""Attention: where the network looks in both images, and what one position has to do with the others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from app.components.html import (
     labelled,
     legend,
     mark_badge,
+    panel,
     percent,
     person,
     save_menu,
@@ -30,9 +31,16 @@ from app.store import Store
 from app.views import help
 from ccan.config import ModelConfig
 from ccan.errors import CCANError
-from ccan.explain.attention import AttentionRecord, SlotGeometry, SlotMaps, slot_geometry
+from ccan.explain.attention import (
+    AttentionRecord,
+    SlotGeometry,
+    SlotMaps,
+    attention_slots,
+    slot_geometry,
+)
 from ccan.explain.similarity import CROSS_IMAGE_CAPTION
-from ccan.explain.votes import asymmetry, round_trip, split_votes, summarise
+from ccan.explain.votes import asymmetry, learned_weights, round_trip, split_votes, summarise
+from ccan.model.attention import NonLocalAttention
 from ccan.plots import MARKS, Box, ColourScale, overlay
 
 HEIGHT = 460
@@ -97,7 +105,6 @@ def show(store: Store, selection: Selection) -> str:
             "div", help.panel("attention") + empty(words), class_="ccan attention", data_event="ask"
         )
     slot, cell = chosen_cell(store, selection)
-    config = store.network.config
     images = sides(store, selection)
     layers = [layers_of(store, selection, role) for role in images]
     scales = scales_of(layers, shared=not selection.own_scale)
@@ -118,6 +125,7 @@ def show(store: Store, selection: Selection) -> str:
         help.panel("attention")
         + _controls(store, selection, slot)
         + tag("div", drawn, class_="sides")
+        + (_learned(store, slot) if selection.lens == "votes" else "")
         + _caption(store, selection, slot, cell),
         class_="ccan attention",
         data_event="ask",
@@ -230,6 +238,13 @@ def _probe(
             "column i of A′ᵀ: positions of Q′ that position i of Q fires with (Eq.&nbsp;1)",
         ),
     }[selection.matrix]
+    nothing = {True: "", False: "; <b>all 0 here</b>"}
+    words = (
+        words[0],
+        words[1] + nothing[bool(row.any())],
+        words[2],
+        words[3] + nothing[bool(column.any())],
+    )
     box = maps.geometry.box_of(cell)
     return [
         _layer(slot, words[0], words[1], row, row_place, box, float(row.flat[cell])),
@@ -257,7 +272,10 @@ def _votes(
 ) -> list[Layer]:
     """Row i of A before φ, as the vote of A′ and the vote of its transpose."""
     maps = record.slots[slot]
-    split = split_votes(attention_of(store, slot), maps)
+    try:
+        split = split_votes(attention_of(store, slot), maps)
+    except CCANError:  # Fig. 2's baseline has no W_α
+        return []
     box, place = maps.geometry.box_of(cell), maps.gathered_geometry
     shape = (place.rows, place.columns)
     layers = []
@@ -268,8 +286,8 @@ def _votes(
         row = votes[cell].reshape(shape)
         against = float(np.abs(row[row < 0]).sum() / max(np.abs(row).sum(), 1e-24))
         meaning = (
-            f"row i of {letter}: what speaks for gathering there, before φ; {percent(against)} of it speaks against and "
-            "is drawn as 0"
+            f"row i of {letter}: what speaks for gathering there, before φ; {percent(against)} of it "
+            "speaks against and is drawn as 0"
         )
         layers.append(
             _layer(slot, title, meaning, np.maximum(row, 0), place, box, float(row.flat[cell]))
@@ -277,11 +295,27 @@ def _votes(
     return layers
 
 
-def attention_of(store: Store, slot: str):
+def attention_of(store: Store, slot: str) -> NonLocalAttention:
     """The attention module of a slot."""
-    from ccan.explain.attention import attention_slots
-
     return attention_slots(store.network.model)[slot]
+
+
+def _learned(store: Store, slot: str) -> str:
+    """W_α of a slot as two pictures; the same for every image."""
+    try:
+        halves = learned_weights(attention_of(store, slot))
+    except CCANError:
+        return ""
+    limit = max(float(np.abs(half).max()) for half in halves)
+    scale, figures = ColourScale(-limit, limit, "cividis"), ""
+    for half, title in zip(halves, ("W_α[:MN], of A′", "W_α[MN:], of A′ᵀ"), strict=True):
+        picture = Image.fromarray(scale.paint(half)).resize((300, 300), Image.Resampling.NEAREST)
+        figures += tag(
+            "figure", text(title, "figcaption") + tag("img", src=jpeg_source(picture), alt=title)
+        )
+    words = "row j: the position voted from; column: the position voted for. Learned once, the same for every image."
+    body = tag("div", figures, class_="row learned") + legend(scale, words)
+    return panel(f"What {slot_title(store.network.config, slot)} has learned to vote", body)
 
 
 def _trip(
@@ -314,13 +348,13 @@ def _across(
     box = place.box_of(cell)
     if role == "query":
         values, title = found.from_gallery(cell), "fires with it"
-        meaning = "positions of the query that the framed position of the other image fires with (A′ across images)"
+        meaning = (
+            "positions of the query that the framed position of the other image fires with (A′)"
+        )
         where = found.geometry if found.query_is_target else found.source_geometry
     else:
         values, title = found.from_query(cell), "answers the query"
-        meaning = (
-            "positions here that the framed position of the query fires with (A′ across images)"
-        )
+        meaning = "positions here that the framed position of the query fires with (A′)"
         where = found.source_geometry if found.query_is_target else found.geometry
     return [_layer(slot, title, meaning, values, where, box, float(values.flat[cell]))]
 
@@ -351,7 +385,7 @@ def scales_of(layers: Sequence[Sequence[Layer]], shared: bool) -> list[list[Colo
 def _numbers(store: Store, image: str, slot: str) -> str:
     """A slot's attention of one image in a few numbers."""
     maps = store.attention(image).slots[slot]
-    energy = summarise(maps.on_image("added_energy"))
+    energy = summarise(maps.added_energy())
     spread = "–" if energy.spread != energy.spread else f"{energy.spread:.2f}"
     pairs = [
         ("entropy", f"{energy.entropy:.2f} nats" if energy.entropy == energy.entropy else "–"),
@@ -447,6 +481,8 @@ def _caption(store: Store, selection: Selection, slot: str, cell: int) -> str:
         words += f" {escape(CROSS_IMAGE_CAPTION)}"
         if slot == "SS1":
             words += " <b>SS1 sees one image alone: choose a part.</b>"
+    if selection.lens == "votes" and not _learned(store, slot):
+        words += " <b>Non-local attention takes A′ as it is: there is no vote to split.</b>"
     if slot in store.silent:
         words = (
             f"<b>{escape(slot_title(config, slot))} adds nothing to any image in this network</b>: training has worn "

@@ -5,10 +5,16 @@ from __future__ import annotations
 from html import escape
 
 from app.components.html import button, camera_name, facts, mark_badge, percent, person, tag, text
-from app.selection import Selection, to_link
+from app.selection import TABS, Selection, Tab, to_link
 from app.store import Store
 from ccan.evaluation.confidence import Interval
 
+TITLES: dict[Tab, str] = {
+    "overview": "Overview",
+    "rank": "Rank",
+    "attention": "Attention",
+    "parts": "Parts",
+}
 MODEL_TABS = ("attention", "parts")
 """Views that ask the network, and wait in its queue."""
 
@@ -20,6 +26,7 @@ def show(
     body = _loaded(store, selection) + _query_bar(store, selection)
     if notice:
         body += tag("div", escape(notice), class_="notice", role="alert")
+    body += _tabs(selection)
     return tag(
         "header",
         body + download,
@@ -27,7 +34,29 @@ def show(
         data_event="ask" if selection.tab in MODEL_TABS else "act",
         data_link=to_link(selection, store),
         data_turn=turn,
+        data_tab=selection.tab,
     )
+
+
+def _tabs(selection: Selection) -> str:
+    """The views; those that ask the network wait for it."""
+    tabs = "".join(
+        tag(
+            "button",
+            TITLES[tab],
+            type="button",
+            role="tab",
+            id=f"ccan-tab-{tab}",
+            aria_selected=str(tab == selection.tab).lower(),
+            aria_controls=f"ccan-view-{tab}",
+            title=f"{TITLES[tab]} ({number})",
+            data_do="tab",
+            data_value=tab,
+            data_event="ask" if tab in MODEL_TABS else "act",
+        )
+        for number, tab in enumerate(TABS, start=1)
+    )
+    return tag("div", tabs, class_="tabs", role="tablist", aria_label="Views")
 
 
 def _loaded(store: Store, selection: Selection) -> str:

@@ -9,54 +9,60 @@ WORDS: dict[Tab, tuple[str, str]] = {
     "overview": (
         "How is a re-identification model judged?",
         """
-<p>A <b>query</b> shows one person; the <b>gallery</b> is sorted by its distance to the query. Images of the same person by
-<i>another</i> camera are right, other people are wrong, and images of the same person by the <i>same</i> camera are
-ignored, since finding them would be easy.</p>
-<p class="eq">AP = (1/m) Σ<sub>k=1…m</sub> k / r<sub>k</sub> &nbsp;·&nbsp; mAP = mean AP &nbsp;·&nbsp;
-CMC(k) = share of queries whose first match stands at rank k or before &nbsp;·&nbsp; INP = m / r<sub>m</sub></p>
-<p>m matches stand at ranks r<sub>1</sub> &lt; … &lt; r<sub>m</sub>, counted among the images that are not ignored. Rank-1 is
-CMC(1); mINP looks at the last match, the hardest one. The intervals say what would change with other people in the
-test: identities are drawn anew 1,000 times (bootstrap), 95 % of the results lie between the bounds. <b>Click</b> a point of
-the curve or a cell of the matrix to walk through the queries behind it.</p>""",
+<p>A <b>query</b> shows one person; the <b>gallery</b> is sorted by its distance to the query. Images of the
+same person by <i>another</i> camera are right, other people are wrong, and images of the same person by the
+<i>same</i> camera are ignored, since finding them would be easy.</p>
+<p class="eq">AP = (1/m) Σ<sub>k=1…m</sub> k / r<sub>k</sub> &nbsp;·&nbsp; mAP = mean AP &nbsp;·&nbsp; CMC(k) =
+share of queries whose first match stands at rank k or before &nbsp;·&nbsp; INP = m / r<sub>m</sub></p>
+<p>m matches stand at ranks r<sub>1</sub> &lt; … &lt; r<sub>m</sub>, counted among the images that are not
+ignored. Rank-1 is CMC(1); mINP looks at the last match, the hardest one. The intervals say what would change
+with other people in the test: identities are drawn anew 1,000 times (bootstrap), 95 % of the results lie
+between the bounds. <b>Click</b> a point of the curve or a cell of the matrix to walk through the queries behind
+it.</p>""",
     ),
     "rank": (
         "Why does this image stand here?",
         """
-<p class="eq">d² = ‖Δ<sub>G</sub>‖² + Σ<sub>s</sub>⟨δ<sub>s</sub>, Δ<sub>L</sub>⟩ + ⟨δ<sub>b</sub>, Δ<sub>L</sub>⟩, &nbsp;
-δ<sub>s</sub> = B<sub>s</sub>p<sub>s</sub><sup>q</sup>/n<sup>q</sup> − B<sub>s</sub>p<sub>s</sub><sup>g</sup>/n<sup>g</sup></p>
-<p>The squared distance is the sum of what the global branch (G) and the parts (1 = head, … from the top) say. The small bars
-under each image are these terms: <b>up</b> adds to the distance, <b>down</b> takes from it. The sliders give a stream more or
-less weight, before the embedding is normalised, f<sub>L</sub>(w) = Σ<sub>s</sub> w<sub>s</sub>B<sub>s</sub>p<sub>s</sub> + b,
-for the query and for every gallery image: see which part helps and which one misleads.</p>
-<p><b>Flip</b> averages each image with its mirror. <b>Re-rank</b> trusts images whose neighbourhoods overlap (k-reciprocal,
-Zhong et al. 2017). <b>Same person?</b> asks the verification question: which distance is near enough?</p>""",
+<p class="eq">d² = ‖Δ<sub>G</sub>‖² + Σ<sub>s</sub>⟨δ<sub>s</sub>, Δ<sub>L</sub>⟩ + ⟨δ<sub>b</sub>,
+Δ<sub>L</sub>⟩, &nbsp; δ<sub>s</sub> = B<sub>s</sub>p<sub>s</sub><sup>q</sup>/n<sup>q</sup> −
+B<sub>s</sub>p<sub>s</sub><sup>g</sup>/n<sup>g</sup></p>
+<p>The squared distance is the sum of what the global branch (G) and the parts (1 = head, … from the top) say.
+The small bars under each image are these terms: <b>up</b> adds to the distance, <b>down</b> takes from it. The
+sliders give a stream more or less weight, before the embedding is normalised, f<sub>L</sub>(w) = Σ<sub>s</sub>
+w<sub>s</sub>B<sub>s</sub>p<sub>s</sub> + b, for the query and for every gallery image: see which part helps and
+which one misleads.</p>
+<p><b>Flip</b> averages each image with its mirror. <b>Re-rank</b> trusts images whose neighbourhoods overlap
+(k-reciprocal, Zhong et al. 2017). <b>Same person?</b> asks the verification question: which distance is near
+enough?</p>""",
     ),
     "attention": (
         "What is cross-correlated attention?",
         """
-<p class="eq">A′ = g(q) f(q′)ᵀ &nbsp;·&nbsp; A = φ([A′, A′ᵀ] W<sub>α</sub>) &nbsp;·&nbsp; z = φ((A h(q) / MN) W<sub>w</sub>) + q
-&nbsp; (Eq. 1–3)</p>
-<p>A′<sub>ij</sub> says how strongly position i of Q and position j of Q′ fire together. Each position then gathers from
-where A points: row i of A is <b>where i gathers from</b>, column i is <b>who gathers from i</b>. In SS1, Q and Q′ are the same
-map of the whole image; in the parts' CC2, Q is the part and Q′ the same strip of the global branch. <b>Votes</b> splits A
-exactly into what A′ and what its transpose contribute before φ. <b>Round trip</b> is the share of the correlation that goes
-from i to Q′ and comes home to i. <b>Across images</b> correlates the query's part with the other image's strip: a question
-that training never asked.</p>
-<p>A map is not yet an explanation: the Parts view and <code>ccan trust</code> test what these maps are worth.</p>""",
+<p class="eq">A′ = g(q) f(q′)ᵀ &nbsp;·&nbsp; A = φ([A′, A′ᵀ] W<sub>α</sub>) &nbsp;·&nbsp; z = φ((A h(q) / MN)
+W<sub>w</sub>) + q &nbsp; (Eq. 1–3)</p>
+<p>A′<sub>ij</sub> says how strongly position i of Q and position j of Q′ fire together. Each position then
+gathers from where A points: row i of A is <b>where i gathers from</b>, column i is <b>who gathers from i</b>.
+In SS1, Q and Q′ are the same map of the whole image; in the parts' CC2, Q is the part and Q′ the same strip of
+the global branch. <b>Votes</b> splits A exactly into what A′ and what its transpose contribute before φ.
+<b>Round trip</b> is the share of the correlation that goes from i to Q′ and comes home to i. <b>Across
+images</b> correlates the query's part with the other image's strip: a question that training never asked.</p>
+<p>A map is not yet an explanation: the Parts view and <code>ccan trust</code> test what these maps are
+worth.</p>""",
     ),
     "parts": (
         "What do the parts see, and does it matter?",
         """
-<p class="eq">f<sub>L</sub> = Σ<sub>s</sub> B<sub>s</sub> p<sub>s</sub> + b, &nbsp; p<sub>s</sub> = GAP(x<sub>s</sub>) &nbsp;·&nbsp;
-energy<sub>s</sub>(r) = ‖x<sub>s,r</sub>‖</p>
-<p>The image is cut into k<sub>p</sub> horizontal strips, each with a stream of its own (section 3.3). <b>Energy</b> is how
-strongly a stream fires at a position. The <b>matrix</b> compares every strip of one image with every strip of the other: a
-diagonal means that the parts lie alike, a shifted diagonal a badly cut box. <b>Knock-out</b> leaves a stream out, for the
-query and the whole gallery. The <b>brush</b> hides what you paint from the network, and ranks again: if hiding the bag
-changes nothing, the bag did not matter.</p>
-<p><b>Grad-CAM</b> and its family weigh a stream's channels by the gradient of a score. Each map has its faithfulness beside it:
-how much faster the query fails when the map's best cells are hidden first than when they are hidden last, in units of the
-distance. A map that does not beat the centre of the image explains nothing that a blind guess would not.</p>""",
+<p class="eq">f<sub>L</sub> = Σ<sub>s</sub> B<sub>s</sub> p<sub>s</sub> + b, &nbsp; p<sub>s</sub> =
+GAP(x<sub>s</sub>) &nbsp;·&nbsp; energy<sub>s</sub>(r) = ‖x<sub>s,r</sub>‖</p>
+<p>The image is cut into k<sub>p</sub> horizontal strips, each with a stream of its own (section 3.3).
+<b>Energy</b> is how strongly a stream fires at a position. The <b>matrix</b> compares every strip of one image
+with every strip of the other: a diagonal means that the parts lie alike, a shifted diagonal a badly cut box.
+<b>Knock-out</b> leaves a stream out, for the query and the whole gallery. The <b>brush</b> hides what you paint
+from the network, and ranks again: if hiding the bag changes nothing, the bag did not matter.</p>
+<p><b>Grad-CAM</b> and its family weigh a stream's channels by the gradient of a score. Each map has its
+faithfulness beside it: how much faster the query fails when the map's best cells are hidden first than when
+they are hidden last, in units of the distance. A map that does not beat the centre of the image explains
+nothing that a blind guess would not.</p>""",
     ),
 }
 

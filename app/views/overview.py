@@ -283,7 +283,7 @@ def _steps(store: Store, selection: Selection) -> str:
     return panel(
         title,
         precision_chart(found.ranks, found.precisions, found.ranks[-1])
-        + tag("table", tag("tr", head) + rows, class_="table")
+        + tag("table", tag("tr", head) + rows, class_="table all-n")
         + tag("p", line, class_="eq")
         + text(
             "Ranks count the images that the protocol does not ignore; the axis of ranks is logarithmic.",

@@ -1,4 +1,4 @@
-"""Parts: what every stream fires at, which strips show the same, what is left when something is missing, and which maps hold."""
+"""Parts: what each stream fires at, which strips show the same, what is left without one, and which maps hold."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def show(store: Store, selection: Selection) -> str:
     if store.predictor is None:
         words = "There is no network here, only its features: parts cannot be looked at."
         return tag("div", help.panel("parts") + empty(words), class_="ccan parts", data_event="ask")
-    left = _activations(store, selection) + _brush(store, selection)
+    left = _activations(store, selection)
     right = _alignment(store, selection) + _knock_out(store, selection)
     return tag(
         "div",
@@ -53,6 +53,7 @@ def show(store: Store, selection: Selection) -> str:
             tag("div", left, class_="column") + tag("div", right, class_="column"),
             class_="two",
         )
+        + _brush(store, selection)
         + _family(store, selection),
         class_="ccan parts",
         data_event="ask",
@@ -108,7 +109,7 @@ def _activations(store: Store, selection: Selection) -> str:
         strips = ""
         for channel, values in list(zip(one.channels, one.channel_maps, strict=True))[:CHANNELS]:
             picture = overlay(photo, one.geometry.to_image(values), scale, height=SMALL)
-            strips += _figure(picture, f"channel {channel}", f"channel {channel} of {stream}")
+            strips += _figure(picture, f"ch {channel}", f"channel {channel} of {stream}")
         rows += tag(
             "div",
             text(role, class_="label")
@@ -358,13 +359,19 @@ def _family(store: Store, selection: Selection) -> str:
     pictures = store.family(selection.query, match, selection.target)
     scores, of = family_scores(store, selection)
     photo = store.photo(selection.query, selection.blur)
-    figures = ""
-    for name, values in pictures.items():
-        seen = np.maximum(values, 0)
-        picture = overlay(photo, seen, ColourScale.covering([seen]), height=SMALL)
-        figures += _figure(
-            picture, name, f"{name} of the query", _faithful(store, scores, name, of)
-        )
+    rows = ""
+    for side in ("G", "parts"):
+        own = {name: values for name, values in pictures.items() if name.startswith(f"{side} ")}
+        figures = ""
+        for name, values in own.items():
+            seen = np.maximum(values, 0)
+            picture = overlay(photo, seen, ColourScale.covering([seen]), height=SMALL)
+            score = _faithful(store, scores, name, of)
+            figures += _figure(
+                picture, name.removeprefix(f"{side} "), f"{name} of the query", score
+            )
+        if figures:
+            rows += tag("div", text(side, class_="label") + figures, class_="row family")
     targets = {
         "similarity": "similarity to the image beside it",
         "identity": "likeliest training identity",
@@ -387,24 +394,23 @@ def _family(store: Store, selection: Selection) -> str:
     rivals = ""
     if scores:
         rivals = (
-            f" Faithfulness on {of}: (area under insertion − under deletion) / 2 of the retrieval margin, in units of the "
-            f"distance; a blind order {scores.get('random', 0):+.3f}, the centre of the image {scores.get('centre', 0):+.3f}."
+            f" Faithfulness on {of}: (area under insertion − under deletion) / 2 of the retrieval margin, in units of "
+            f"the distance; a blind order {scores.get('random', 0):+.3f}, the centre of the image "
+            f"{scores.get('centre', 0):+.3f}."
         )
     else:
         rivals = (
             " Nobody has measured these maps for this score."
             if selection.target == "identity"
-            else " Nobody has measured this model's maps: ccan trust --out RUN/trust does it, or measure on this query."
+            else " Nobody has measured this model's maps: ccan trust --out RUN/trust does, or measure on this query."
         )
     note = (
-        "Each map on its own scale, brighter speaks more for the score; what speaks against it is drawn as 0. Tapped one "
-        f"stage before the last map.{rivals}"
+        "Each map on its own scale, brighter speaks more for the score; what speaks against it is drawn as 0. Tapped "
+        f"one stage before the last map.{rivals}"
     )
     return panel(
         "Grad-CAM and its family, on the query",
-        tag("div", control + state, class_="controls")
-        + tag("div", figures, class_="row family")
-        + text(note, "p", class_="note"),
+        tag("div", control + state, class_="controls") + rows + text(note, "p", class_="note"),
         extra=save_menu("family"),
     )
 

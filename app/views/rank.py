@@ -1,7 +1,7 @@
 """Rank: choose a query, see the gallery in the order of distance with what the protocol says of each image, and why.
 
-The view has two pieces: what one sets (the queries, filters, switches, sliders), and what comes of it. While a slider is
-dragged only the second is drawn anew.
+The view has two pieces: what one sets (the queries, filters, switches, sliders), and what comes of it. While a slider
+is dragged only the second is drawn anew.
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ PAGE_SIZE = 30
 
 def show_controls(store: Store, selection: Selection) -> str:
     """The queries, and what one sets."""
-    picker = _uploaders(store) + _picker(store, selection)
+    order = tag("div", _scoring(store, selection), class_="controls") + _weights(store, selection)
     return tag(
         "div",
         help.panel("rank")
-        + panel("Queries", picker, class_="picker")
-        + panel("Order and filters", _controls(store, selection), class_="settings"),
+        + panel("Order by", order, class_="settings")
+        + panel(
+            "Show", tag("div", _filters(store, selection), class_="controls"), class_="settings"
+        )
+        + panel("Queries", _picker(store, selection) + _uploaders(store), class_="picker"),
         class_="ccan rank-controls",
         data_event="act",
     )
@@ -143,7 +146,7 @@ def _uploader(as_: str, title: str, words: str) -> str:
 # What one sets
 
 
-def _controls(store: Store, selection: Selection) -> str:
+def _filters(store: Store, selection: Selection) -> str:
     count = slider(
         "Number of images",
         "shown",
@@ -165,33 +168,16 @@ def _controls(store: Store, selection: Selection) -> str:
         data_do="identity",
         aria_label="Show one identity only",
     )
-    filters = (
-        labelled("Show", count)
+    marks = {"all": "all", "right": "✓ right", "wrong": "✗ wrong"}
+    ignored = {"1": "shown", "0": "hidden"}
+    return (
+        labelled("Images", count)
         + labelled("Cameras", tag("div", cameras, class_="choices", role="group"))
         + labelled("Identity", identity)
+        + labelled("Marks", choices("Marks that are shown", "verdict", marks, selection.verdict))
         + labelled(
-            "Marks",
-            choices(
-                "Marks that are shown",
-                "verdict",
-                {"all": "all", "right": "✓ right", "wrong": "✗ wrong"},
-                selection.verdict,
-            ),
+            "Ignored", choices("Ignored images", "ignored", ignored, str(int(selection.ignored)))
         )
-        + labelled(
-            "Ignored",
-            choices(
-                "Ignored images",
-                "ignored",
-                {"1": "shown", "0": "hidden"},
-                str(int(selection.ignored)),
-            ),
-        )
-    )
-    return (
-        tag("div", filters, class_="controls")
-        + tag("div", _scoring(store, selection), class_="controls")
-        + _weights(store, selection)
     )
 
 
@@ -241,17 +227,13 @@ def _weights(store: Store, selection: Selection) -> str:
                 live=True,
             )
             + button("only", "reset_weights", stream, title=f"{stream} alone")
-            + button("without", "reset_weights", f"-{stream}", title=f"Leave {stream} out"),
+            + button("none", "reset_weights", f"-{stream}", title=f"Leave {stream} out"),
         )
         for stream, value in zip(store.streams, weights, strict=True)
     )
     reset = button("all 1", "reset_weights", "", pressed=not selection.weights)
-    return tag(
-        "div",
-        text("Weights", class_="label") + sliders + reset,
-        class_="controls weights",
-        role="group",
-    )
+    head = tag("div", text("Weights", class_="label") + reset, class_="control")
+    return tag("div", head + sliders, class_="controls weights", role="group")
 
 
 # What comes of it
@@ -290,7 +272,7 @@ def _summary(store: Store, selection: Selection) -> str:
             ("first match at", first),
             (
                 "last match at",
-                str(int(round(ranking.matches / ranking.inp))) if ranking.matches else "–",
+                str(round(ranking.matches / ranking.inp)) if ranking.matches else "–",
             ),
             ("matches", str(ranking.matches)),
             *figures,
@@ -524,7 +506,14 @@ def _why(store: Store, selection: Selection) -> str:
             class_="who plain",
         )
         columns += tag(
-            "div", head + bars(steps, max(map(abs, steps.values())), "difference of the accounts")
+            "div",
+            head
+            + bars(
+                steps,
+                max(map(abs, steps.values())),
+                "difference of the accounts",
+                class_="verdicts",
+            ),
         )
     note = (
         f"{CAPTION} G includes its bias. Right − wrong: a positive term speaks for the wrong image."
@@ -541,11 +530,15 @@ def _pair(store: Store, selection: Selection, match: str) -> str:
     far = store.distance(selection.query, match)
     words = f"Distance of the query and the image beside it: {far:.3f}."
     if selection.threshold is not None:
-        words += f" Threshold {selection.threshold:.3f}: {'the same person' if far <= selection.threshold else 'two people'}."
+        verdict = "the same person" if far <= selection.threshold else "two people"
+        words += f" Threshold {selection.threshold:.3f}: {verdict}."
     job = store.jobs.found("distances")
     if job is not None and job.value is not None:
         genuine, impostor = job.value.at(far)
-        words += f" Of all pairs of one person {percent(genuine)} are at most so far apart, of two people {100 * impostor:.2g} %."
+        words += (
+            f" Of all pairs of one person {percent(genuine)} are at most so far apart, "
+            f"of two people {100 * impostor:.2g} %."
+        )
     if not store.is_upload(match):
         return text(words, "p", class_="verdict")
     picture = tag("img", src=store.thumbnail(match, selection.blur), alt=store.name(match))

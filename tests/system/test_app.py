@@ -11,34 +11,27 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from html.parser import HTMLParser
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from app import actions, demo
 from app.actions import ACTIONS, act, query_list
-from app.selection import SUMMARIES, Selection, from_link, to_link
+from app.images import MAX_UPLOAD_BYTES, UPLOADS_KEPT
+from app.selection import Selection, from_link, to_link
 from app.serving import AUTH_VARIABLE, free_port, is_loopback, logins, speak_directly
-from app.store import MAX_UPLOAD_BYTES, UPLOADS_KEPT, Store
+from app.store import Store
 from app.views import attention, header, rank
 from ccan.data.records import ReIDDataset
 from ccan.errors import CCANError, ConfigError, DatasetError
-from ccan.evaluation import evaluate_features
-from ccan.gallery import index_dataset
+from ccan.explain.attention import SUMMARIES
 from ccan.predictor import Predictor
+from tests.pages import HOSTILE, Page, make_store, png, uploaded
 from tests.small import SMALL_MODEL, small_dataset, small_predictor, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-HOSTILE = "0001_c1s1_<img src=x onerror=alert(1)>&\"'.png"
-
-
-def make_store(dataset: ReIDDataset, predictor: Predictor, cache: Path) -> Store:
-    index = index_dataset(predictor, dataset, cache=cache)
-    return Store(predictor, index, evaluate_features(index.query, index.gallery), "small")
 
 
 @pytest.fixture(scope="module")
@@ -55,38 +48,6 @@ def store(dataset: ReIDDataset, tmp_path_factory: pytest.TempPathFactory) -> Sto
 @pytest.fixture
 def start(store: Store) -> Selection:
     return Selection(store.query_ids[4])
-
-
-def png(width: int = 30, height: int = 60) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), (20, 90, 160)).save(file, "PNG")
-    return file.getvalue()
-
-
-def uploaded(data: bytes, name: str = "me.png") -> dict[str, object]:
-    return {"name": name, "size": len(data), "data": base64.b64encode(data).decode()}
-
-
-class Page(HTMLParser):
-    """Tags of a page with their attributes, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.words = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-    def buttons(self, do: str) -> list[dict[str, str]]:
-        return [attrs for tag, attrs in self.tags if tag == "button" and attrs.get("data-do") == do]
-
-    def classed(self, name: str) -> list[dict[str, str]]:
-        return [attrs for _, attrs in self.tags if name in attrs.get("class", "").split()]
 
 
 # Store
@@ -114,7 +75,8 @@ def test_thumbnails_travel_in_the_page(store: Store) -> None:
     ):
         kind, _, data = store.thumbnail(image).partition(",")
         assert kind == "data:image/jpeg;base64"
-        assert base64.b64decode(data) == store.index.thumbnail(split, row).read_bytes()
+        path = store.index.thumbnail(split, row)
+        assert path is not None and base64.b64decode(data) == path.read_bytes()
 
 
 def test_rankings_agree_with_the_report(store: Store) -> None:
@@ -154,8 +116,10 @@ def test_an_upload_is_shown_small_and_embedded_whole(store: Store) -> None:
     large = png(1200, 2400)
     held = store.add_upload("large.png", large)
     assert store.photo(held).size == (256, 512)
-    expected = store.predictor.embed(io.BytesIO(large))[0]
-    np.testing.assert_allclose(store._upload(held).descriptor, expected, atol=1e-6)
+    for flip, found in ((False, "descriptor"), (True, "mirrored")):
+        expected = store.network.embed(io.BytesIO(large), flip=flip)[0]
+        described = getattr(store.upload(held).described, found)
+        np.testing.assert_allclose(described, expected, atol=1e-5)
 
 
 # Actions
@@ -170,11 +134,32 @@ def test_every_action_keeps_the_rest_of_the_selection(store: Store, start: Selec
         ("camera", "2", {"cameras": (2,)}),
         ("page", "3", {"page": 3}),
         ("slot", "CC2_2", {"slot": "CC2_2"}),
-        ("tab", "attention", {"tab": "attention"}),
+        ("tab", "parts", {"tab": "parts"}),
         ("order", "hardest", {"order": "hardest"}),
         ("shown", "35", {"shown": 35}),
         ("ignored", "0", {"ignored": False}),
-        ("summary", "added_energy", {"summary": "added_energy"}),
+        ("summary", "gathered_share", {"summary": "gathered_share"}),
+        ("identity", "3", {"identity": 3}),
+        ("identity", " ", {"identity": None}),
+        ("verdict", "wrong", {"verdict": "wrong"}),
+        ("flip", "1", {"flip": True}),
+        ("rerank", "1", {"rerank": True}),
+        ("threshold", "0.5", {"threshold": 0.5}),
+        ("threshold", "off", {"threshold": None}),
+        ("weigh", {"stream": "P1", "weight": "0.5"}, {"weights": (1.0, 0.5, 1.0)}),
+        ("reset_weights", "P2", {"weights": (0.0, 0.0, 1.0)}),
+        ("reset_weights", "-G", {"weights": (0.0, 1.0, 1.0)}),
+        ("reset_weights", "", {"weights": ()}),
+        ("lens", "votes", {"lens": "votes"}),
+        ("lens", "across", {"lens": "across", "slot": "CC2_1"}),
+        ("matrix", "C", {"matrix": "C"}),
+        ("part", "P2", {"part": "P2"}),
+        ("target", "identity", {"target": "identity"}),
+        ("paint", "80000001", {"hidden": "80000001"}),
+        ("paint", "", {"hidden": ""}),
+        ("paint", "strip 2", {"hidden": "0000ffff"}),
+        ("blur", "1", {"blur": True}),
+        ("look", "", {}),
         ("own_scale", "1", {"own_scale": True}),
     ]:
         assert act(store, start, name, value) == replace(start, **changes), name
@@ -244,6 +229,12 @@ def test_arrow_keys_stop_at_the_borders(store: Store, start: Selection) -> None:
         ("camera", "9"), ("camera", "<b>"), ("camera", None), ("page", "x"), ("page", {}),
         ("slot", "CC2_9"), ("slot", ""), ("tab", "map"), ("order", "AP"), ("summary", "A"),
         ("shown", "many"), ("ignored", "2"), ("own_scale", True),
+        ("page", None), ("page", []), ("verdict", "ignored"), ("flip", "yes"), ("rerank", 2),
+        ("threshold", "-1"), ("threshold", "nan"), ("threshold", None), ("weigh", {"stream": "P9", "weight": 1}),
+        ("weigh", {"stream": "G", "weight": "9"}), ("weigh", {"stream": "G", "weight": "nan"}), ("weigh", "G"),
+        ("reset_weights", "P9"), ("lens", "x"), ("matrix", "B"), ("part", "P3"), ("part", ""), ("target", "x"),
+        ("paint", "8"), ("paint", "zzzzzzzz"), ("paint", "strip 3"), ("paint", "-0000001"), ("paint", "0x000001"),
+        ("blur", "on"),
         ("point", {"panel": "SS1"}), ("point", None), ("point", {"panel": "SS1", "x": "a", "y": 0}),
         ("move", {"from": 0, "to": "around"}), ("move", {"from": "x", "to": "up"}), ("move", 5),
         ("upload", None), ("upload", {}), ("upload", {"name": "a", "size": "x", "data": ""}),
@@ -259,7 +250,8 @@ def test_what_a_browser_should_not_send_is_refused(
 
 
 def test_every_action_is_tried_here() -> None:
-    source = Path(__file__).read_text(encoding="utf-8")
+    tests = Path(__file__).parent.glob("test_app*.py")
+    source = "".join(path.read_text(encoding="utf-8") for path in tests)
     assert [name for name in ACTIONS if f'"{name}"' not in source] == []
 
 
@@ -307,18 +299,34 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         store.query_ids[7],
         match=store.gallery_ids[1],
         tab="attention",
+        subset="miss:1",
+        order="hardest",
         shown=35,
         ignored=False,
         cameras=(1, 3),
+        identity=4,
+        verdict="wrong",
+        weights=(1.0, 0.5, 2.0),
+        threshold=0.625,
         slot="CC2_2",
         cell=7,
-        summary="added_energy",
+        summary="gathered_share",
         own_scale=True,
+        lens="across",
+        matrix="Ct",
+        part="P2",
+        target="identity",
+        hidden="00ff00ff",
+        blur=True,
     )
     link = to_link(selection, store)
     assert link.startswith("?query=query/") and "cameras=1,3" in link
     values = dict(part.split("=") for part in link[1:].split("&"))
     assert from_link(values, store) == (selection, "")
+    assert set(values) == {field.name for field in fields(Selection)} - {"page", "flip", "rerank"}
+    switched = replace(selection, flip=True, rerank=True, weights=())
+    values = dict(part.split("=") for part in to_link(switched, store)[1:].split("&"))
+    assert from_link(values, store) == (switched, "")
     assert to_link(Selection(store.query_ids[0]), store) == f"?query={store.query_ids[0]}"
 
 
@@ -328,7 +336,11 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         {"query": "query/none.png"}, {"query": "upload:abc"}, {"match": "x"}, {"tab": "x"},
         {"shown": "x"}, {"ignored": "x"}, {"cameras": "1,7"}, {"cameras": ""}, {"slot": "SS2"},
         {"cell": "-1"}, {"cell": "32"}, {"cell": "x"}, {"slot": "CC2_1", "cell": "8"},
-        {"summary": "x"}, {"own_scale": "x"},
+        {"summary": "x"}, {"own_scale": "x"}, {"subset": "x"}, {"subset": "hit:0"}, {"subset": "pair:1:9"},
+        {"identity": "99"}, {"identity": "x"}, {"verdict": "x"}, {"flip": "x"}, {"weights": "1,2"},
+        {"weights": "1,1,nan"}, {"weights": "1,1,4"}, {"threshold": "inf"}, {"threshold": "-1"}, {"lens": "x"},
+        {"matrix": "x"}, {"part": "x"}, {"target": "x"}, {"hidden": "x"}, {"hidden": "0" * 40 + "1"}, {"blur": "x"},
+        {"order": "x"}, {"rerank": ""},
     ],
 )  # fmt: skip
 def test_what_a_link_names_wrongly_is_left_out_and_said(
@@ -353,16 +365,27 @@ def test_the_header_tells_what_is_loaded_and_chosen(store: Store, start: Selecti
     row = store.query_rows[start.query]
     for words in ("small", "24 queries", "48 gallery images", "euclidean", "rank-sum", "0002"):
         assert words in page.words
-    for share in (store.report.mAP, store.report.ap[row], store.report.inp[row]):
+    for share in (store.report.mAP, store.report.rank(1), store.report.ap[row]):
         assert f"{100 * share:.1f} %" in page.words
-    assert head["data-event"] == "act"
-    assert (
-        Page(header.show(store, replace(start, tab="attention"))).tags[0][1]["data-event"] == "ask"
-    )
+    assert head["data-event"] == "act" and head["data-tab"] == "overview"
+    for tab in ("attention", "parts"):
+        assert Page(header.show(store, replace(start, tab=tab))).tags[0][1]["data-event"] == "ask"
+    tabs = {one["data-value"]: one for one in page.buttons("tab")}
+    assert list(tabs) == ["overview", "rank", "attention", "parts"]
+    assert [name for name, one in tabs.items() if one["aria-selected"] == "true"] == ["overview"]
+    interval = store.confidence
+    assert interval is not None
+    assert f"{100 * interval.mAP.low:.1f}–{100 * interval.mAP.high:.1f}" in page.words
+    below = np.mean(store.report.ap < store.report.ap[row])
+    assert f"{100 * below:.0f} % of queries" in page.words
+
+
+def show_rank(store: Store, selection: Selection) -> str:
+    return rank.show_controls(store, selection) + rank.show_results(store, selection)
 
 
 def cards(store: Store, selection: Selection) -> list[dict[str, str]]:
-    return Page(rank.show(store, selection)).buttons("match")
+    return Page(show_rank(store, selection)).buttons("match")
 
 
 def test_the_strip_shows_the_ranking_with_its_marks(store: Store, start: Selection) -> None:
@@ -376,7 +399,7 @@ def test_the_strip_shows_the_ranking_with_its_marks(store: Store, start: Selecti
         assert f"distance {distance:.3f}" in card["title"]
     chosen = [card["data-value"] for card in found if card["aria-pressed"] == "true"]
     assert chosen == [store.nearest(start.query)]
-    words = Page(rank.show(store, start)).words
+    words = Page(show_rank(store, start)).words
     assert "✓" in words and "✗" in words and "–" in words
 
 
@@ -393,22 +416,22 @@ def test_filters_hide_cards_and_change_no_position(store: Store, start: Selectio
     assert len(everything) - len(without) == 2
     assert not any("ignored" in card["class"] for card in without)
     only_ignored = replace(start, cameras=(9,))
-    assert "No image passes these filters" in rank.show(store, only_ignored)
+    assert "No image passes these filters" in show_rank(store, only_ignored)
 
 
 def test_the_list_of_queries_follows_the_selection(store: Store) -> None:
-    page = Page(rank.show(store, Selection(store.query_ids[20])))
+    page = Page(show_rank(store, Selection(store.query_ids[20])))
     listed = page.buttons("choose")
     assert [query["data-value"] for query in listed] == store.query_ids
     assert [q["data-value"] for q in listed if q["aria-pressed"] == "true"] == [store.query_ids[20]]
-    hardest = Page(rank.show(store, Selection(store.query_ids[0], order="hardest", page=99)))
+    hardest = Page(show_rank(store, Selection(store.query_ids[0], order="hardest", page=99)))
     assert [query["data-value"] for query in hardest.buttons("choose")] == store.by_difficulty
 
 
 def test_an_upload_has_no_right_and_wrong(store: Store, start: Selection) -> None:
     after = act(store, start, "upload", uploaded(png(), "<b>me</b>.png"))
-    html = rank.show(store, after) + header.show(store, after)
-    assert {card["class"] for card in Page(html).buttons("match")} == {"card unknown"}
+    html = show_rank(store, after) + header.show(store, after)
+    assert {card["class"] for card in cards(store, after)} == {"card unknown"}
     assert "nothing can be right or wrong" in html
     assert "<b>me</b>" not in html and "&lt;b&gt;me&lt;/b&gt;.png" in html
     assert "identity unknown (upload)" in attention_words(store, replace(after, tab="attention"))
@@ -427,12 +450,12 @@ def test_attention_shows_both_images_with_numbers(
     selection = replace(start, tab="attention", slot=slot, cell=2, summary=summary)
     page = Page(attention.show(store, selection))
     canvases = page.classed("canvas")
-    assert [canvas["data-panel"] for canvas in canvases] == ["SS1", "CC2", slot[:3]] * 2
+    assert [canvas["data-panel"] for canvas in canvases] == ["SS1", "CC2", slot[:3], slot[:3]] * 2
     assert canvases[0]["data-grids"] == "0.000000,1.000000,8,4"
     assert canvases[1]["data-grids"] == "0.000000,0.500000,4,2;0.500000,1.000000,4,2"
     assert {canvas["data-cell"] for canvas in canvases} == {"2"}
     pictures = [attrs for tag, attrs in page.tags if tag == "img" and "draggable" in attrs]
-    assert len(pictures) == 6 and all(one["src"].startswith("data:") for one in pictures)
+    assert len(pictures) == 8 and all(one["src"].startswith("data:") for one in pictures)
     maps = store.attention(start.query).slots
     if slot == "SS1":
         both = [maps, store.attention(store.nearest(start.query)).slots]
@@ -456,7 +479,7 @@ def test_scales_are_shared_unless_asked_otherwise(store: Store, start: Selection
 
     shared = ticks(attention.show(store, start))
     own = ticks(attention.show(store, replace(start, own_scale=True)))
-    assert shared[:3] == shared[3:] and own[:3] != own[3:]
+    assert shared[:4] == shared[4:] and own[:4] != own[4:]
 
 
 def test_a_hostile_file_name_stays_text(dataset: ReIDDataset, store: Store, tmp_path: Path) -> None:
@@ -470,7 +493,7 @@ def test_a_hostile_file_name_stays_text(dataset: ReIDDataset, store: Store, tmp_
     )
     bad = make_store(hostile, store.predictor, tmp_path / "cache")
     selection = Selection(HOSTILE, match=HOSTILE)
-    html = rank.show(bad, selection) + header.show(bad, selection, notice=HOSTILE)
+    html = show_rank(bad, selection) + header.show(bad, selection, notice=HOSTILE)
     html += attention.show(bad, selection)
     assert "<img src=x" not in html and HOSTILE in Page(html).words
     assert not [attrs for _, attrs in Page(html).tags if "onerror" in attrs]
@@ -480,11 +503,11 @@ def test_a_hostile_file_name_stays_text(dataset: ReIDDataset, store: Store, tmp_
 @pytest.mark.parametrize(
     ("change", "panels"),
     [
-        ({"ssa": False}, 2),
-        ({"cca": False}, 2),
+        ({"ssa": False}, 3),
+        ({"cca": False}, 3),
         ({"ssa": False, "cca": False}, 0),
         ({"global_branch": False, "ssa": False, "cca": False}, 0),
-        ({"attention": "non_local"}, 3),
+        ({"attention": "non_local"}, 4),
     ],
 )
 def test_ablated_networks_are_shown_too(
@@ -518,13 +541,33 @@ def litter() -> Iterator[None]:
 
 
 def test_answers_draw_the_tab_on_top_alone(store: Store, start: Selection) -> None:
-    from app.ui import VIEWS, respond
+    from app.ui import PIECES, respond
 
+    names = [tab for tab, _ in PIECES]
     after, head, *views = respond(store, start, "step", "1")
     assert after.query == store.query_ids[5] and "0002_c3" in head
-    assert isinstance(views[0], str) and not isinstance(views[1], str)
+    assert [isinstance(view, str) for view in views] == [name == "overview" for name in names]
+    after, _, *views = respond(store, after, "tab", "rank")
+    assert [isinstance(view, str) for view in views] == [name == "rank" for name in names]
     after, _, *views = respond(store, after, "tab", "attention")
-    assert not isinstance(views[0], str) and "canvas" in views[1] and len(views) == len(VIEWS)
+    assert "canvas" in views[names.index("attention")] and len(views) == 5
+
+
+def test_a_slider_stays_under_the_finger_that_drags_it(store: Store, start: Selection) -> None:
+    from app.ui import respond
+
+    here = replace(start, tab="rank")
+    after, _, *views = respond(store, here, "weigh", {"stream": "P1", "weight": 0.5})
+    assert not isinstance(views[1], str) and isinstance(views[2], str)
+    # Where more changes than the slider, its piece is drawn anew.
+    after, _, *views = respond(
+        store, replace(here, flip=True), "weigh", {"stream": "P1", "weight": 0}
+    )
+    assert isinstance(views[1], str) and not after.flip
+    _, _, *views = respond(store, here, "threshold", "on")
+    assert isinstance(views[1], str)
+    _, _, *views = respond(store, replace(here, threshold=0.5), "threshold", "0.7")
+    assert not isinstance(views[1], str) and isinstance(views[2], str)
 
 
 def test_a_complaint_stands_in_the_page_and_changes_nothing(store: Store, start: Selection) -> None:
@@ -570,8 +613,10 @@ def test_the_page_is_built_and_private(store: Store) -> None:
 
     page = build_ui(store)
     assert page.analytics_enabled is False and page.delete_cache is not None
-    assert page._queue.max_size == 32
-    listeners = [fn for fn in page.fns.values() if fn.api_name != "rank"]
+    assert page._queue.max_size == 64
+    typed = ("rank", "account", "view")
+    listeners = [fn for fn in page.fns.values() if fn.api_name not in typed]
+    assert len(page.fns) == len(listeners) + len(typed)
     assert listeners and all(fn.api_visibility == "private" for fn in listeners)
     queued = {fn.concurrency_id for fn in listeners if fn.queue}
     assert queued == {"model"}
@@ -614,7 +659,10 @@ def test_beyond_this_machine_a_login_is_needed(
     assert logins("127.0.0.1", None) is None
     with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0 lets other machines in"):
         logins("0.0.0.0", None)
+    with pytest.raises(ConfigError, match="--share lets other machines in"):
+        logins("127.0.0.1", None, share=True)
     monkeypatch.setenv(AUTH_VARIABLE, "anna:se:cret")
+    assert logins("127.0.0.1", None, share=True) == [("anna", "se:cret")]
     assert logins("0.0.0.0", None) == [("anna", "se:cret")]
     file = tmp_path / "logins"
     file.write_text("anna:one\n\nben:two\n")
@@ -659,6 +707,10 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
     for arguments, complaint in [
         (["--port", str(taken_port)], "cannot listen on"),
         (["--host", "0.0.0.0"], "needs a login"),
+        (["--share"], "needs a login"),
+        (["--port", "0", "--images", str(tmp_path)], "--images belongs to --features"),
+        (["--port", "0", "--features", "f.npz", "--data", "x"], "--features stands for itself"),
+        (["--port", "0", "--features", str(tmp_path / "none.npz")], "none.npz"),
         (["--auth-file", str(tmp_path / "none")], "none"),
         (["--port", "0", "--checkpoint", str(tmp_path / "none")], "expected a checkpoint at"),
         (["--port", "0", "--checkpoint", str(damaged)], "damaged.safetensors"),
@@ -693,7 +745,7 @@ def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_views_and_the_store_need_no_gradio() -> None:
     code = (
-        "import app.demo, app.store, app.actions, app.views.rank, app.views.attention, app.views.header, sys;"
+        "import app.demo, app.store, app.actions, app.saving, app.views.rank, app.views.parts, app.views.overview, sys;"
         "print('gradio' in sys.modules)"
     )
     done = subprocess.run(
