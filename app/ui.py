@@ -41,6 +41,8 @@ CACHE_SECONDS = 3600
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 _TURNS = count()
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+EVERY_TIME: dict[str, Any] = {"trigger_mode": "multiple"}
+"""By default Gradio drops what is asked while, or just when, an answer arrives."""
 
 
 def draw(
@@ -131,8 +133,8 @@ def build_ui(store: Store) -> gr.Blocks:
             return respond(store, now, asked.get("action"), asked.get("value"))
 
         for piece in (head, *pieces):
-            piece.act(on_event, selection, outputs, queue=False, **QUIET)
-            piece.ask(on_event, selection, outputs, **MODEL_QUEUE, **QUIET)
+            piece.act(on_event, selection, outputs, queue=False, **QUIET, **EVERY_TIME)
+            piece.ask(on_event, selection, outputs, **MODEL_QUEUE, **QUIET, **EVERY_TIME)
 
         def on_load(request: gr.Request) -> list[Any]:
             return complain(store, *from_link(dict(request.query_params), store))

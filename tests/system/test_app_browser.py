@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,10 +143,24 @@ def watched(browser: Browser) -> Iterator[Watched]:
     assert seen.complaints == []
 
 
-def open_page(watched: Watched, address: str) -> Page:
-    watched.page.goto(address)
+def open_page(watched: Watched, address: str, link: str = "?tab=rank") -> Page:
+    watched.page.goto(address + link)
     watched.page.wait_for_selector("header.ccan .file")
     return watched.page
+
+
+def answered(page: Page, ask: Callable[[], object]) -> None:
+    """Ask for something, and wait until the answer stands in the page."""
+    turn = page.get_attribute("header.ccan", "data-turn")
+    ask()
+    page.wait_for_function(
+        "turn => document.querySelector('header.ccan').dataset.turn !== turn", arg=turn
+    )
+
+
+def open_tab(page: Page, name: str, ready: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    page.wait_for_selector(ready)
 
 
 def file_name(page: Page) -> str:
@@ -163,41 +177,69 @@ def wait_for_other(page: Page, selector: str, before: str) -> str:
 
 
 def test_from_the_first_page_to_a_link_that_opens_it_again(watched: Watched, address: str) -> None:
-    page = open_page(watched, address)
-    page.wait_for_selector(".strip .card.right")
+    """Overview → curve → query → ranking → attention pixel → part → brush → the same again by its link."""
+    page = open_page(watched, address, "")
+    page.wait_for_selector(".overview .chart")
+    assert page.locator(".overview .heat button").count() == 6
+    page.locator(".chart g[data-value='miss:1']").click()
+    page.wait_for_selector(".overview .queries.wide button")
+    behind = page.locator(".overview .queries.wide button").count()
+    assert f"({behind})" in page.inner_text("header .subset")
+    answered(page, page.locator(".overview .queries.wide button").nth(2).click)
+    chosen = file_name(page)
+
+    open_tab(page, "Rank", ".strip .card.right")
     assert page.locator(".strip .card.wrong").count() > 0
     assert page.locator(".strip .card.ignored .mark").first.inner_text() == "–"
     assert page.locator(".strip .card.right .mark").first.inner_text() == "✓"
     for image in page.locator(".strip img").all()[:5]:
         assert image.evaluate("image => image.decode().then(() => image.naturalHeight)") == 192
-
-    before = file_name(page)
-    page.locator(".queries button").nth(4).click()
-    chosen = wait_for_other(page, "header.ccan .file", before)
     page.locator(".strip button.card").nth(3).click()
     page.wait_for_selector(".strip li:nth-child(5) .card[aria-pressed=true]")
 
-    page.get_by_role("tab", name="Attention").click()
-    page.wait_for_selector(".canvas img")
-    assert page.locator(".canvas").count() == 6
-    note = page.inner_text(".attention .note")
-    page.locator(".canvas").nth(1).click(position={"x": 30, "y": 300})
-    note = wait_for_other(page, ".attention .note", note)
+    open_tab(page, "Attention", ".canvas img")
+    assert page.locator(".canvas").count() == 8
+    note = page.inner_text(".attention > .note")
+    page.locator(".canvas").nth(1).click(position={"x": 30, "y": 200})
+    note = wait_for_other(page, ".attention > .note", note)
     assert "CC2 part 2" in note
     page.wait_for_function("() => location.search.includes('slot=CC2_2')")
-
     page.locator(".canvas").nth(1).focus()
     page.keyboard.press("ArrowRight")
-    note = wait_for_other(page, ".attention .note", note)
+    note = wait_for_other(page, ".attention > .note", note)
+    page.get_by_role("button", name="Votes").click()
+    page.wait_for_selector(".row.learned img")
+
+    open_tab(page, "Parts", ".brush img")
+    page.get_by_role("button", name="P2").first.click()
+    page.wait_for_function("() => document.body.innerText.includes('P2 energy')")
+    brush = page.locator(".brush")
+    brush.scroll_into_view_if_needed()
+    box = brush.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
+    page.mouse.up()
+    page.wait_for_selector(".painting .shortstrip")
+    assert page.locator(".painting .shortstrip").count() == 2
+    moved = page.inner_text(".painting .verdict")
+    assert "The embedding moved by" in moved
+    painted = page.locator(".brush .cells i").count()
+    assert painted > 2
     link = page.url
-    assert "query=query/" in link and "match=bounding_box_test/" in link and "cell=" in link
+    for part in ("query=query/", "match=bounding_box_test/", "cell=", "hidden=", "subset=miss:1"):
+        assert part in link
 
     # In another tab: Gradio complains of its broken stream if one leaves a page at the wrong moment.
     other = page.context.new_page()
     other.goto(link)
-    other.wait_for_selector(".canvas img")
+    other.wait_for_selector(".painting .shortstrip")
     assert file_name(other) == chosen
-    assert other.inner_text(".attention .note") == note
+    assert other.inner_text(".painting .verdict") == moved
+    assert other.locator(".brush .cells i").count() == painted
+    open_tab(other, "Attention", ".canvas img")
+    assert other.inner_text(".attention > .note") == note
 
 
 def test_choosing_filtering_and_walking(watched: Watched, address: str) -> None:
@@ -217,51 +259,180 @@ def test_choosing_filtering_and_walking(watched: Watched, address: str) -> None:
     page.wait_for_function("() => document.querySelectorAll('.strip button.card').length === 5")
     seen = [file_name(page)]
     for name in ("Random", "Hardest", "›", "‹"):
-        page.locator("header.ccan nav button", has_text=name).click()
-        seen.append(wait_for_other(page, "header.ccan .file", seen[-1]))
-    assert seen[4] == seen[2] != seen[3]
+        # By chance the random query is the hardest: only the answer is waited for.
+        answered(page, page.locator("header.ccan nav button", has_text=name).click)
+        seen.append(file_name(page))
+    assert seen[0] != seen[1] and seen[4] == seen[2] != seen[3]
     assert page.locator("[data-do=order][aria-pressed=true]").inner_text() == "Hardest"
     assert "cameras=2" in page.url and "ignored=0" in page.url and "shown=5" in page.url
+
+
+def test_sliders_and_switches_move_the_ranking(watched: Watched, address: str) -> None:
+    page = open_page(watched, address)
+    page.wait_for_selector(".strip .card")
+    first = page.locator(".strip .distance").all_inner_texts()
+    slider = page.locator("input[data-key=P1]")
+    slider.focus()
+    page.keyboard.press("Home")  # weight 0, by keyboard
+    page.wait_for_function("() => location.search.includes('weights=1,0,')")
+    page.wait_for_function(
+        "() => document.querySelector('.rank .facts').innerText.includes('plain')"
+    )
+    assert page.locator(".strip .distance").all_inner_texts() != first
+    assert page.evaluate("() => document.activeElement.dataset.key") == "P1", "the slider stayed"
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => location.search.includes('weights=1,0.6,')")
+    page.get_by_role("button", name="all 1").click()
+    page.wait_for_function("() => !location.search.includes('weights')")
+    assert page.locator(".strip .distance").all_inner_texts() == first
+    for name in ("flip", "rerank"):
+        answered(page, page.locator(f"[data-do={name}][data-value='1']").click)
+    page.wait_for_function("() => !document.querySelector('.rank .pending')")
+    assert page.locator(".strip .distance").all_inner_texts() != first
+    page.locator("[data-do=threshold][data-value=on]").click()
+    page.wait_for_selector(".card .same")
+
+
+def test_by_keyboard_alone(watched: Watched, address: str) -> None:
+    page = open_page(watched, address, "")
+    page.wait_for_selector(".overview .chart")
+    seen = [file_name(page)]
+    for key in ("n", "p", "h", "r"):
+        answered(page, lambda key=key: page.keyboard.press(key))
+        seen.append(file_name(page))
+    assert seen[0] == seen[2] != seen[1] and seen[4] != seen[3]
+    for key, ready in (
+        ("2", ".strip .card"),
+        ("3", ".canvas img"),
+        ("4", ".brush img"),
+        ("1", ".overview .chart"),
+    ):
+        page.keyboard.press(key)
+        page.wait_for_selector(ready)
+    page.keyboard.press("?")
+    page.wait_for_selector(".overview .lesson", state="visible")
+    page.locator(".chart g[data-value='miss:1']").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("header .subset")
+    page.keyboard.press("2")
+    page.wait_for_selector(".strip .card")
+    before = page.inner_text("header .beside")
+    answered(page, lambda: page.keyboard.press("]"))
+    assert page.inner_text("header .beside") != before
+    # Letters that are written into a field are no commands.
+    name = file_name(page)
+    page.locator("input[data-do=identity]").fill("nnn")
+    assert file_name(page) == name
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".notice")
+    assert "there is no identity 'nnn'" in page.inner_text(".notice")
+
+    page.keyboard.press("Escape")
+    page.locator("header.ccan [role=tab]", has_text="Parts").click()
+    page.wait_for_selector(".brush img")
+    page.locator(".brush").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press(" ")
+    page.wait_for_selector(".painting .shortstrip")
+    assert page.locator(".brush .cells i").count() == 1
+    assert page.evaluate("() => document.activeElement.className") == "brush"
+
+
+def test_figures_are_saved_and_faces_blurred(watched: Watched, address: str) -> None:
+    page = open_page(watched, address, "")
+    page.wait_for_selector(".overview .chart")
+    for kind, starts in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("csv", b"rank,")):
+        menu = page.locator("section[aria-label=CMC] details.save")
+        if menu.get_attribute("open") is None:
+            menu.locator("summary").click()
+        with page.expect_download() as waiting:
+            page.locator(f"[data-do=save][data-value='cmc.{kind}']").click()
+        assert waiting.value.suggested_filename == f"cmc.{kind}"
+        assert Path(waiting.value.path()).read_bytes().startswith(starts)
+    sharp = page.get_attribute(".querybar img", "src")
+    answered(page, lambda: page.keyboard.press("b"))
+    assert page.get_attribute(".querybar img", "src") != sharp and "blur=1" in page.url
 
 
 def test_pictures_from_outside(
     watched: Watched, address: str, tmp_path: Path, arguments: list[str]
 ) -> None:
     page = open_page(watched, address)
-    page.wait_for_selector(".uploader input")
+    mine, other = "[data-upload=query] input", "[data-upload=match] input"
+    page.wait_for_selector(mine, state="attached")
     broken = tmp_path / "<b>broken.jpg"
     broken.write_bytes(b"this is no picture")
-    page.set_input_files(".uploader input", broken)
+    page.set_input_files(mine, broken)
     page.wait_for_selector(".notice")
     assert "<b>broken.jpg: expected a readable image" in page.inner_text(".notice")
     assert page.locator(".strip .card.right").count() > 0
 
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(11 * 2**20))
-    page.set_input_files(".uploader input", large)
+    page.set_input_files(mine, large)
     page.wait_for_function("() => document.querySelector('.notice')?.innerText.includes('10 MB')")
 
-    world = Path(arguments[-1])
-    page.set_input_files(".uploader input", next((world / "query").glob("*.jpg")))
+    pictures = sorted((Path(arguments[-1]) / "query").glob("*.jpg"))
+    page.set_input_files(mine, pictures[0])
     page.wait_for_selector(".strip .card.unknown")
     assert page.locator(".notice").count() == 0
     assert page.locator(".strip .card.right, .strip .card.wrong").count() == 0
+    page.set_input_files(other, pictures[5])
+    page.wait_for_selector(".pair img")
+    assert page.locator(".pair img").count() == 2
+    assert "upload" in page.inner_text("header .beside")
+    before = file_name(page)
     page.evaluate(PASTE)
-    assert wait_for_other(page, "header.ccan .file", file_name(page)) == "pasted.png"
-    assert "nothing can be right or wrong" in page.inner_text(".verdict")
-    page.get_by_role("tab", name="Attention").click()
-    page.wait_for_selector(".canvas img")
-    assert "query=" not in page.url
+    assert wait_for_other(page, "header.ccan .file", before) == "pasted.png"
+    assert "nothing can be right or wrong" in page.inner_text(".rank .summary .verdict")
+    open_tab(page, "Attention", ".canvas img")
+    open_tab(page, "Parts", ".brush img")
+    assert "query=" not in page.url and "match=" not in page.url
 
 
 def test_a_link_to_what_is_not_here_says_so(watched: Watched, address: str) -> None:
-    page = open_page(watched, f"{address}?query=../../etc/passwd&slot=%3Cb%3E&__theme=dark")
+    page = open_page(watched, address, "?query=../../etc/passwd&slot=%3Cb%3E&__theme=dark")
     words = page.inner_text(".notice")
     assert "query=../../etc/passwd" in words and "slot=<b>" in words
     assert page.evaluate("() => document.body.classList.contains('dark')")
-    page.locator("header .theme").click()
+    page.locator("header [data-theme]").click()
     page.wait_for_function("() => !document.body.classList.contains('dark')")
     assert "__theme=light" in page.url
+
+
+def test_without_webgl_and_on_a_tablet(
+    chromium_path: str, address: str, environment: dict[str, str]
+) -> None:
+    """Nothing is drawn by WebGL, and nothing runs out of a narrow window.
+
+    A browser of its own in a process of its own: Playwright's synchronous driver runs once a thread.
+    """
+    code = f"""
+from playwright.sync_api import sync_playwright
+with sync_playwright() as driver:
+    browser = driver.chromium.launch(
+        executable_path={chromium_path!r}, args={[*FLAGS, "--disable-webgl", "--disable-3d-apis"]!r}
+    )
+    page = browser.new_page(viewport={{"width": 820, "height": 1180}})
+    page.set_default_timeout({PATIENCE})
+    said = []
+    page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
+    assert page.evaluate("() => document.createElement('canvas').getContext('webgl')") is None
+    for tab, ready in (("overview", ".chart"), ("rank", ".strip .card"), ("attention", ".canvas img"),
+                       ("parts", ".brush img")):
+        page.goto({address!r} + "?tab=" + tab)
+        page.wait_for_selector(ready)
+        page.wait_for_timeout(300)
+        wide = page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide <= 820, (tab, wide)
+    assert said == [], said
+    browser.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_people_do_not_see_each_others_choice(
@@ -272,7 +443,7 @@ def test_two_people_do_not_see_each_others_choice(
     with browser.new_context() as other:
         other.set_default_timeout(PATIENCE)
         theirs = other.new_page()
-        theirs.goto(address)
+        theirs.goto(f"{address}?tab=rank")
         theirs.wait_for_selector("header.ccan .file")
         theirs.locator("header.ccan nav button", has_text="Hardest").click()
         hardest = wait_for_other(theirs, "header.ccan .file", first)
