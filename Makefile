@@ -15,7 +15,7 @@ TRAINING_WORLD := --out worlds/demo --identities 640 --images-per-camera 3 --see
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 .DEFAULT_GOAL := menu
-.PHONY: menu setup demo test check lint format gpu notebooks bench samples train lock clean
+.PHONY: menu setup demo test check lint format gpu notebooks bench samples screenshots audit train lock clean
 
 menu:
 	@echo "CCAN, person re-identification with cross-correlated attention. Tasks:"
@@ -59,6 +59,12 @@ samples: setup ## make the trust tables (15 minutes) and the sample report of th
 	rm -rf reports/sample
 	$(BIN)/ccan diagnose --out reports/sample --cases 2
 	cp reports/sample/report.html docs/sample_report.html
+
+screenshots: setup ## make the pictures of the dashboard in README anew
+	$(BIN)/python app/screenshots.py
+
+audit: setup ## look the locked packages up among known vulnerabilities, where that service can be reached
+	@$(BIN)/python .ci/audit.py
 
 train: setup ## render the training world and train the bundled model's recipe on it; goes on after a break
 	$(BIN)/ccan synth $(TRAINING_WORLD)

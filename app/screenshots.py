@@ -19,6 +19,13 @@ from app.browser import FLAGS, find_chromium
 from app.serving import free_port, launch_settings, speak_directly
 
 LARGEST = 400 * 1024
+VIEWS = {
+    "overview": (".overview .heat", "&subset=miss:1", None),
+    "rank": (".strip .card", "", None),
+    "attention": (".canvas img", "&slot=CC2_2", None),
+    "parts": (".painting .shortstrip", "&hidden=00000000000000003c3c3c3c00000000", ".painting"),
+}
+"""View → what is waited for, what else its link says, and what is scrolled to."""
 SIZE = {"width": 1280, "height": 800}
 
 
@@ -49,17 +56,18 @@ def main() -> None:
 
 
 def shoot(address: str, out: Path, theme: str) -> None:
-    """Write `rank.png` and `attention.png` of a running dashboard."""
+    """Write a picture of each view of a running dashboard, as a window of 1280 × 800 shows it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         tab = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
-        views = {"rank": ".strip .card", "attention": ".canvas img"}
-        for view, ready in views.items():
-            tab.goto(f"{address}&tab={view}&slot=CC2_2&__theme={theme}")
+        for view, (ready, link, top) in VIEWS.items():
+            tab.goto(f"{address}&tab={view}{link}&__theme={theme}")
             tab.wait_for_selector(ready)
-            tab.wait_for_timeout(1500)  # thumbnails
+            tab.wait_for_timeout(1500)  # pictures
+            if top:
+                tab.evaluate("top => document.querySelector(top).scrollIntoView()", top)
             _save(tab.screenshot(), out / f"{view}.png")
         browser.close()
 

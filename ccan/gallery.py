@@ -134,9 +134,8 @@ def index_dataset(
                 f"{dataset.root}: expected {split} images to index, got none; "
                 "check the folder with the layout that the dataset should have"
             )
+    folder = index_folder(predictor, dataset, cache)
     samples = [*dataset.query, *dataset.gallery]
-    key = fingerprint(predictor.model, samples, FORMAT, THUMBNAIL_HEIGHT, len(dataset.query))
-    folder = (cache or cache_folder()) / "indices" / key
 
     def make(work: Path) -> None:
         report = _Steps(progress, 2 * len(samples))
@@ -147,6 +146,13 @@ def index_dataset(
     if found is None:
         raise DatasetError(f"the index at {folder} cannot be read back; is the disk sound?")
     return found
+
+
+def index_folder(predictor: Predictor, dataset: ReIDDataset, cache: Path | None = None) -> Path:
+    """Where the index of a dataset under a checkpoint is kept: named by a hash of all that it depends on."""
+    samples = [*dataset.query, *dataset.gallery]
+    key = fingerprint(predictor.model, samples, FORMAT, THUMBNAIL_HEIGHT, len(dataset.query))
+    return (cache or cache_folder()) / "indices" / key
 
 
 def index_features(

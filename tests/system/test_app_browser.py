@@ -5,6 +5,7 @@ Throughout, nothing may be asked of another machine and nothing may be complaine
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import subprocess
@@ -479,6 +480,65 @@ def test_no_file_of_this_machine_can_be_read(
         )
     assert status(f"{address}gradio_api/monitoring") in (403, 404)
     assert status(f"{address}monitoring") in (403, 404)
+
+
+UP = "../" * 8 + "etc/passwd"
+DISGUISES = [
+    *("/etc/passwd", "//etc/passwd", "/./etc/./passwd", UP, "~/.ssh/id_rsa", "file:///etc/passwd"),
+    *(UP.replace("/", "%2f"), UP.replace("../", "..%2f"), UP.replace("../", "%2e%2e/")),
+    *(UP.replace("../", "%2e%2e%2f"), UP.replace("../", "..%252f"), UP.replace("../", "..%c0%af")),
+    *(UP.replace("../", "....//"), UP.replace("../", "..%5c"), UP.replace("../", "..;/")),
+    *("%2fetc%2fpasswd", "/etc/passwd%00.png", "/etc/passwd%00", "/proc/self/environ"),
+    *("/proc/self/cwd/app/demo.py", "app/demo.py", "./app/demo.py", "C:/Windows/win.ini"),
+    *("%5c%5chost%5cshare%5cx", "/dev/stdin", "/root/.bashrc"),
+]
+ROADS = [
+    "/gradio_api/file=",
+    "/file=",
+    "/gradio_api/file/",
+    "/static/",
+    "/assets/",
+    "/theme/",
+    "/custom_component/",
+    "/",
+]
+
+
+def test_no_disguised_path_leads_to_a_file(address: str) -> None:
+    """Raw requests, which no client has tidied up before."""
+    server = urllib.parse.urlparse(address)
+    tried = 0
+    for road in ROADS:
+        for disguise in DISGUISES:
+            connection = http.client.HTTPConnection(str(server.hostname), server.port, timeout=60)
+            connection.request("GET", road + disguise)
+            answer = connection.getresponse()
+            body = answer.read()
+            connection.close()
+            assert answer.status in (403, 404), road + disguise
+            assert b"root:" not in body and b"import" not in body, road + disguise
+            tried += 1
+    assert tried >= 200
+
+
+def test_programs_get_the_same_by_typed_endpoints(address: str) -> None:
+    """In a process of its own: the client leaves threads and sockets to the end of its process."""
+    code = f"""
+from gradio_client import Client
+client = Client({address!r}, verbose=False, analytics_enabled=False)
+view = client.predict("?tab=rank&shown=5", api_name="/view")
+assert view["view"].count('data-do="match"') == 5 and "data-link" in view["header"], view["header"]
+overview = client.predict("", api_name="/view")
+query = overview["header"].split("?query=")[1].split('"')[0]
+nearest = client.predict(query, 3, api_name="/rank")
+assert [one["position"] for one in nearest if one["position"] > 0][0] == 1
+terms = client.predict(query, nearest[0]["image"], api_name="/account")
+assert abs(sum(terms.values()) - nearest[0]["distance"] ** 2) < 1e-3, terms
+names = set(client.view_api(return_format="dict")["named_endpoints"])
+assert names == {{"/rank", "/account", "/view"}}, names
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_login_guards_everything(
