@@ -30,12 +30,11 @@ def verdict(found: Mapping[str, Any]) -> tuple[int, str]:
     asked = [one for one in packages if "skip_reason" not in one]
     bad = [(one, known) for one in asked for known in one["vulns"]]
     if not asked:
-        return (
-            0,
-            f"not audited: the service knows none of {len(packages)} packages, or cannot be reached from here",
-        )
+        unknown = f"the service knows none of {len(packages)} packages"
+        return 0, f"not audited: {unknown}, or cannot be reached from here"
     lines = [
-        f"{one['name']} {one['version']}: {known['id']}, mended in {', '.join(known['fix_versions']) or 'no release yet'}"
+        f"{one['name']} {one['version']}: {known['id']}, "
+        f"mended in {', '.join(known['fix_versions']) or 'no release yet'}"
         for one, known in bad
     ]
     lines.append(

@@ -60,6 +60,10 @@ class Job(Generic[Value]):
         return self._ended.is_set()
 
 
+KEPT = 64
+"""Jobs that are remembered; of those that have ended, the oldest are forgotten first."""
+
+
 class Jobs:
     """Jobs by name: each runs once until it is dropped."""
 
@@ -71,6 +75,9 @@ class Jobs:
         """The job of this name, started where there is none."""
         with self._lock:
             if name not in self._jobs:
+                ended = [known for known, job in self._jobs.items() if job.ended]
+                for known in ended[: max(0, len(self._jobs) + 1 - KEPT)]:
+                    del self._jobs[known]
                 self._jobs[name] = Job(work)
             return self._jobs[name]
 

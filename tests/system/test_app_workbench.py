@@ -16,7 +16,7 @@ from PIL import Image
 
 from app.actions import act, query_list
 from app.components.charts import heat_table
-from app.jobs import Job, Jobs, Stopped
+from app.jobs import KEPT, Job, Jobs, Stopped
 from app.saving import FIGURES, KINDS, save
 from app.selection import Scoring, Selection, to_link
 from app.store import Recent, Store, measured_trust
@@ -776,6 +776,16 @@ def test_a_job_tells_how_far_it_is_and_can_be_stopped() -> None:
     go.set()
     assert other.wait(30) and other.value is None and other.error == "stopped"
     assert issubclass(Stopped, CCANError)
+
+
+def test_jobs_are_not_kept_for_ever() -> None:
+    jobs, go = Jobs(), threading.Event()
+    running = jobs.begin("running", lambda _: go.wait(30))
+    for number in range(3 * KEPT):
+        assert jobs.begin(number, lambda _: 1).wait(30)
+    assert len(jobs._jobs) == KEPT and jobs.found("running") is running
+    assert jobs.found(0) is None and jobs.found(3 * KEPT - 1) is not None
+    go.set()
 
 
 def test_a_job_that_fails_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
