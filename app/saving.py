@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from app.components.html import person
 from app.images import data_address
 from app.selection import Selection
 from app.store import Store
@@ -24,10 +25,12 @@ from ccan.figures import (
     cmc_figure,
     map_panels,
     matrix_figure,
+    picture_grid,
     precision_figure,
     ranking_strip,
     rendered,
     signed_bars,
+    weights_figure,
 )
 from ccan.tables import Table
 
@@ -65,7 +68,11 @@ def save(store: Store, selection: Selection, value: object) -> Download:
         figure, table = FIGURES[name](store, selection)
         data = table.to_csv().encode("utf-8") if kind == "csv" else rendered(figure, kind)
     about = re.sub(r"[^A-Za-z0-9._-]+", "_", store.name(selection.query))[:60]
-    stem = name if name in ("cmc", "camera_pairs") else f"{name}_{about.rsplit('.', 1)[0]}"
+    stem = (
+        name
+        if name in ("cmc", "camera_pairs", "behind", "learned")
+        else f"{name}_{about.rsplit('.', 1)[0]}"
+    )
     return Download(f"{stem}.{kind}", kind, data)
 
 
@@ -107,6 +114,51 @@ def _ap_steps(store: Store, selection: Selection) -> Made:
     matches = np.arange(1, len(found.ranks) + 1)
     columns = {"match": matches, "rank": found.ranks, "precision": found.precisions}
     return precision_figure(found.ranks, found.precisions), Table("ap_steps", columns)
+
+
+def _people(store: Store, selection: Selection) -> Made:
+    grid = overview.people(store, selection)
+    columns = [f"camera {camera}" for camera in store.cameras]
+    pictures = {
+        person(identity): {
+            f"camera {camera}": store.photo(images[0], selection.blur)
+            for camera, images in cameras.items()
+        }
+        for identity, cameras in grid.items()
+    }
+    rows = [
+        [identity, camera, image]
+        for identity, cameras in grid.items()
+        for camera, images in cameras.items()
+        for image in images
+    ]
+    table = Table.of_rows("people", ["identity", "camera", "image"], rows)
+    return picture_grid(pictures, columns), table
+
+
+def _behind(store: Store, selection: Selection) -> Made:
+    found = store.subset(selection.subset)
+    shown = list(found)[: overview.LISTED]
+    pictures = {"": {str(k): store.photo(one, selection.blur) for k, one in enumerate(shown, 1)}}
+    columns = {"query": list(found), "AP": list(found.values())}
+    return picture_grid(pictures, list(pictures[""])), Table("behind", columns)
+
+
+def _learned(store: Store, selection: Selection) -> Made:
+    slot = store.slot(selection.slot)
+    first, second = attention.learned(store, slot)
+    halves: dict[str, NDArray[np.float64]] = {
+        attention.HALVES[0]: first,
+        attention.HALVES[1]: second,
+    }
+    rows = [
+        [name, i, j, float(value)]
+        for name, half in halves.items()
+        for (i, j), value in np.ndenumerate(half)
+    ]
+    return weights_figure(halves), Table.of_rows(
+        "learned", ["half", "row", "column", "value"], rows
+    )
 
 
 def _ranking(store: Store, selection: Selection) -> Made:
@@ -253,6 +305,9 @@ FIGURES: dict[str, Callable[[Store, Selection], Made]] = {
     "cmc": _cmc,
     "camera_pairs": _camera_pairs,
     "ap_steps": _ap_steps,
+    "people": _people,
+    "behind": _behind,
+    "learned": _learned,
     "ranking": _ranking,
     "account": _account,
     "attention": _attention,

@@ -198,6 +198,37 @@ def matrix_figure(
     return figure
 
 
+def picture_grid(grid: Mapping[str, Mapping[str, ImageLike]], columns: Sequence[str]) -> Figure:
+    """Pictures in named rows and columns: row → column → picture; a column that a row lacks stays empty."""
+    figure = new_figure(0.9 * len(columns) + 0.6, 1.6 * len(grid) + 0.3)
+    axes = np.atleast_2d(figure.subplots(len(grid), len(columns), squeeze=False))
+    for row, (name, pictures) in zip(axes, grid.items(), strict=True):
+        for axis, column in zip(row, columns, strict=True):
+            axis.axis("off")
+            if column in pictures:
+                photo = as_image(pictures[column]).resize((128, 256))
+                axis.imshow(np.asarray(photo), aspect="auto")
+            if row is axes[0]:
+                axis.set_title(column, fontsize=8)
+        row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", fontsize=8)
+    return figure
+
+
+def weights_figure(matrices: Mapping[str, Values]) -> Figure:
+    """Learned matrices side by side on one scale around zero."""
+    figure = new_figure(3.4 * len(matrices) + 0.6, 3.4)
+    axes = np.atleast_1d(figure.subplots(1, len(matrices)))
+    limit = max(float(np.abs(values).max()) for values in matrices.values())
+    picture = None
+    for axis, (name, values) in zip(axes, matrices.items(), strict=True):
+        picture = axis.imshow(values, cmap="cividis", vmin=-limit, vmax=limit)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+    if picture is not None:
+        figure.colorbar(picture, ax=list(axes), fraction=0.04)
+    return figure
+
+
 def counts_figure(table: Table, name: str, count: str) -> Figure:
     """Bars of a column of counts, a bar for each row that has one."""
     rows = [

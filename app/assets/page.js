@@ -293,6 +293,11 @@ watch('value', () => {
   if (!header) return;
   answered();
   document.body.dataset.ccanTab = header.dataset.tab;
+  for (const tab of header.querySelectorAll('[role=tab]')) {
+    const view = document.getElementById(tab.getAttribute('aria-controls'));
+    view?.setAttribute('role', 'tabpanel');
+    view?.setAttribute('aria-labelledby', tab.id);
+  }
   const address = new URL(header.dataset.link, window.location);
   const theme = new URL(window.location).searchParams.get('__theme');
   if (theme) address.searchParams.set('__theme', theme);

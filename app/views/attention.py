@@ -68,6 +68,7 @@ LENS_WORDS = {
     "trip": "Round trip",
     "across": "Across images",
 }
+HALVES: tuple[str, str] = ("W_α[:MN], of A′", "W_α[MN:], of A′ᵀ")
 MATRIX_WORDS = {"A": "A", "C": "A′", "Ct": "A′ᵀ"}
 
 
@@ -300,22 +301,31 @@ def attention_of(store: Store, slot: str) -> NonLocalAttention:
     return attention_slots(store.network.model)[slot]
 
 
+def learned(store: Store, slot: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both halves of W_α of a slot. Raises: ShapeError for an attention without it."""
+    return learned_weights(attention_of(store, slot))
+
+
 def _learned(store: Store, slot: str) -> str:
     """W_α of a slot as two pictures; the same for every image."""
     try:
-        halves = learned_weights(attention_of(store, slot))
+        halves = learned(store, slot)
     except CCANError:
         return ""
     limit = max(float(np.abs(half).max()) for half in halves)
     scale, figures = ColourScale(-limit, limit, "cividis"), ""
-    for half, title in zip(halves, ("W_α[:MN], of A′", "W_α[MN:], of A′ᵀ"), strict=True):
+    for half, title in zip(halves, HALVES, strict=True):
         picture = Image.fromarray(scale.paint(half)).resize((300, 300), Image.Resampling.NEAREST)
         figures += tag(
             "figure", text(title, "figcaption") + tag("img", src=jpeg_source(picture), alt=title)
         )
     words = "row j: the position voted from; column: the position voted for. Learned once, the same for every image."
     body = tag("div", figures, class_="row learned") + legend(scale, words)
-    return panel(f"What {slot_title(store.network.config, slot)} has learned to vote", body)
+    return panel(
+        f"What {slot_title(store.network.config, slot)} has learned to vote",
+        body,
+        extra=save_menu("learned"),
+    )
 
 
 def _trip(

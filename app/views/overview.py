@@ -164,7 +164,9 @@ def _behind(store: Store, selection: Selection) -> str:
     return panel(
         f"{len(found)} queries: {subset_words(selection.subset)}",
         tag("div", cards, class_="queries wide") + text(note, "p", class_="note"),
-        extra=tag("div", other + button("close", "subset", ""), class_="inline"),
+        extra=tag(
+            "div", other + button("close", "subset", "") + save_menu("behind"), class_="inline"
+        ),
     )
 
 
@@ -189,7 +191,11 @@ def _people(store: Store, selection: Selection) -> str:
         "look different under every camera: that is the task."
     )
     table = tag("div", tag("table", head + rows, class_="people"), class_="scroll")
-    return panel("People across cameras", table + text(note, "p", class_="note"))
+    return panel(
+        "People across cameras",
+        table + text(note, "p", class_="note"),
+        extra=save_menu("people"),
+    )
 
 
 def people(store: Store, selection: Selection) -> dict[int, dict[int, list[str]]]:

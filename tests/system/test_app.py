@@ -491,7 +491,7 @@ def test_a_hostile_file_name_stays_text(dataset: ReIDDataset, store: Store, tmp_
     hostile = replace(
         dataset, root=tmp_path, query=(sample, *dataset.query), gallery=(sample, *dataset.gallery)
     )
-    bad = make_store(hostile, store.predictor, tmp_path / "cache")
+    bad = make_store(hostile, store.network, tmp_path / "cache")
     selection = Selection(HOSTILE, match=HOSTILE)
     html = show_rank(bad, selection) + header.show(bad, selection, notice=HOSTILE)
     html += attention.show(bad, selection)

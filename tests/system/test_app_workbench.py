@@ -18,7 +18,7 @@ from app.actions import act, query_list
 from app.components.charts import heat_table
 from app.jobs import KEPT, Job, Jobs, Stopped
 from app.saving import FIGURES, KINDS, save
-from app.selection import Scoring, Selection, to_link
+from app.selection import Scoring, Selection, Tab, to_link
 from app.store import Recent, Store, measured_trust
 from app.views import attention, header, help, overview, parts, rank
 from ccan.data.records import ReIDDataset
@@ -159,6 +159,7 @@ def test_flip_and_re_ranking_are_those_of_the_evaluation(store: Store) -> None:
 
 def test_weights_act_on_the_parts_before_the_normalisation(store: Store) -> None:
     weights = (0.5, 2.0, 0.3)
+    query = store.query_ids[0]
     for query in store.query_ids[:4]:
         sides = []
         for split, rows in (("query", [store.query_rows[query]]), ("gallery", None)):
@@ -859,7 +860,7 @@ def test_hostile_names_stay_text_everywhere(
 
 
 def test_every_view_has_its_help_and_pictures_have_words(store: Store, start: Selection) -> None:
-    shows = {
+    shows: dict[Tab, Callable[[Store, Selection], str]] = {
         "overview": overview.show, "rank": rank.show_controls, "attention": attention.show,
         "parts": parts.show,
     }  # fmt: skip
