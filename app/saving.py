@@ -139,9 +139,16 @@ def _people(store: Store, selection: Selection) -> Made:
 def _behind(store: Store, selection: Selection) -> Made:
     found = store.subset(selection.subset)
     shown = list(found)[: overview.LISTED]
-    pictures = {"": {str(k): store.photo(one, selection.blur) for k, one in enumerate(shown, 1)}}
-    columns = {"query": list(found), "AP": list(found.values())}
-    return picture_grid(pictures, list(pictures[""])), Table("behind", columns)
+    pictures = {
+        f"{1 + start} …": {
+            str(k): store.photo(one, selection.blur)
+            for k, one in enumerate(shown[start : start + DRAWN], start=1)
+        }
+        for start in range(0, len(shown), DRAWN)
+    }
+    columns = [str(k) for k in range(1, min(DRAWN, len(shown)) + 1)]
+    numbers = {"query": list(found), "AP": list(found.values())}
+    return picture_grid(pictures, columns), Table("behind", numbers)
 
 
 def _learned(store: Store, selection: Selection) -> Made:
@@ -242,7 +249,7 @@ def _painted(store: Store, selection: Selection) -> Made:
     if not selection.hidden:
         raise ConfigError("nothing is painted")
     found = store.painted(selection.query, selection.hidden)
-    figure, _ = _maps(store, selection, "painted", found.maps)
+    figure = map_panels(parts.covered(store, selection), found.maps)
     rows = []
     for name, ranking in (("before", store.ranking(selection.query)), ("after", found.ranking)):
         for place in range(min(50, len(ranking))):

@@ -115,7 +115,7 @@ def map_panels(
         scale = together if shared else ColourScale.covering([values], power=power)
         under = (photos or {}).get(name, photo)
         axis.imshow(np.asarray(overlay(under, values, scale, height=384)))
-        axis.set_title(name, fontsize=9 if len(name) < 20 else 6)
+        axis.set_title(name, fontsize=9 if len(name) < 14 else 7)
         colours = ScalarMappable(PowerNorm(power, scale.low, scale.high), "viridis")
         bar = figure.colorbar(colours, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02)
         bar.set_ticks([scale.low, scale.high], labels=[f"{scale.low:.2g}", f"{scale.high:.2g}"])
@@ -127,15 +127,21 @@ def map_panels(
 
 
 def signed_bars(series: Mapping[str, Mapping[str, float]], unit: str) -> Figure:
-    """Terms side by side: name of a series → term → value; bars to the right and to the left of zero."""
+    """Terms side by side: name of a series → term → value; bars to the right and to the left of zero.
+
+    A series whose name ends in “right” or “wrong” has the colour of that mark.
+    """
     terms = list(next(iter(series.values())))
     figure = new_figure(7.2, 0.9 + 0.22 * len(terms) * len(series) + 0.1 * len(terms))
     axis = figure.subplots()
     height = 0.8 / len(series)
+    marked = {"right": FOR, "wrong": AGAINST}
+    others = iter(SERIES[:1] if len(series) == 1 else SERIES[2:])
+    colours = [marked.get(name.split()[-1]) or next(others) for name in series]
     for k, (name, values) in enumerate(series.items()):
         places = np.arange(len(terms)) + (k - (len(series) - 1) / 2) * height
         bars = axis.barh(
-            places, [values[term] for term in terms], height * 0.92, color=SERIES[k], label=name
+            places, [values[term] for term in terms], height * 0.92, color=colours[k], label=name
         )
         axis.bar_label(bars, fmt="%.3f", fontsize=7, padding=2)
     axis.set_yticks(range(len(terms)), terms, fontsize=8)
@@ -202,14 +208,14 @@ def picture_grid(grid: Mapping[str, Mapping[str, ImageLike]], columns: Sequence[
     """Pictures in named rows and columns: row → column → picture; a column that a row lacks stays empty."""
     figure = new_figure(0.9 * len(columns) + 0.6, 1.6 * len(grid) + 0.3)
     axes = np.atleast_2d(figure.subplots(len(grid), len(columns), squeeze=False))
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(column, fontsize=8)
     for row, (name, pictures) in zip(axes, grid.items(), strict=True):
         for axis, column in zip(row, columns, strict=True):
             axis.axis("off")
             if column in pictures:
                 photo = as_image(pictures[column]).resize((128, 256))
                 axis.imshow(np.asarray(photo), aspect="auto")
-            if row is axes[0]:
-                axis.set_title(column, fontsize=8)
         row[0].text(-0.15, 0.5, name, transform=row[0].transAxes, ha="right", fontsize=8)
     return figure
 
