@@ -198,6 +198,8 @@ def reset_weights(store: Store, selection: Selection, value: Any) -> Selection:
     """All weights 1; or, with a stream's name, that one alone (1) or left out (“-P2”)."""
     if not value:
         return replace(selection, weights=())
+    if len(store.streams) < 2:
+        raise ConfigError("there is nothing to weigh: the descriptor has one stream")
     name = one_of(str(value).removeprefix("-"), store.streams)
     without = str(value).startswith("-")
     weights = tuple(float((stream == name) != without) for stream in store.streams)

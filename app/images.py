@@ -1,7 +1,7 @@
 """The pictures of the page by their ids: those of the dataset, and uploads, which stay in memory for a while.
 
-An id is the image's path below the dataset's root. An upload is the one thing that comes and goes: a few are kept at a
-time, under ids that cannot be guessed, and none is ever written anywhere.
+An id is the image's path below the dataset's root (after ``gallery:`` where a query has the same). An upload is the one
+thing that comes and goes: a few are kept at a time, under ids that cannot be guessed, and none is ever written anywhere.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class Images:
         root = index.dataset.root
         self.query_ids = _ids(index.dataset.query, root, "query")
         self.gallery_ids = _ids(index.dataset.gallery, root, "gallery")
+        if not set(self.query_ids).isdisjoint(self.gallery_ids):
+            self.gallery_ids = [f"gallery:{image}" for image in self.gallery_ids]
         self.query_rows = {id_: row for row, id_ in enumerate(self.query_ids)}
         self.gallery_rows = {id_: row for row, id_ in enumerate(self.gallery_ids)}
         self._uploads: Recent[Upload] = Recent(UPLOADS_KEPT)

@@ -30,6 +30,7 @@ from app.views import help
 from app.views.attention import PART_NAMES, sides
 from ccan.evaluation import Ranking
 from ccan.explain.maps import Picture
+from ccan.explain.trace import stream_names
 from ccan.plots import ColourScale, overlay
 
 HEIGHT, SMALL = 380, 230
@@ -70,8 +71,8 @@ def stream_title(store: Store, stream: str) -> str:
 
 
 def chosen_stream(store: Store, selection: Selection) -> str:
-    """The stream that is looked at closely."""
-    return selection.part or store.streams[0]
+    """The stream that is looked at closely. Raises: ConfigError without a network."""
+    return selection.part or stream_names(store.network.model)[0]
 
 
 # What streams fire at

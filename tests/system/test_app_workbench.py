@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +16,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.actions import act, query_list
+from app.actions import ACTIONS, act, query_list
 from app.components.charts import heat_table
 from app.jobs import KEPT, Job, Jobs, Stopped
 from app.saving import FIGURES, KINDS, save
-from app.selection import Scoring, Selection, Tab, to_link
+from app.selection import (
+    LENSES,
+    MATRICES,
+    ORDERS,
+    TABS,
+    TARGETS,
+    VERDICTS,
+    Scoring,
+    Selection,
+    Tab,
+    from_link,
+    to_link,
+)
 from app.store import Recent, Store, measured_trust
 from app.views import attention, header, help, overview, parts, rank
 from ccan.data.records import ReIDDataset
@@ -26,6 +40,7 @@ from ccan.errors import CCANError, ConfigError, DatasetError
 from ccan.evaluation import FeatureSet, ReRanking, camera_pairs, evaluate_features
 from ccan.evaluation.files import save_features
 from ccan.explain.account import distance_accounts
+from ccan.explain.attention import SUMMARIES
 from ccan.explain.counterfactual import counterfactuals
 from ccan.explain.votes import round_trip, split_votes
 from ccan.plots import ColourScale
@@ -607,6 +622,123 @@ def test_two_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
     save_features(tmp_path / "f.npz", side, side)
     found = Store.of_features(tmp_path / "f.npz", progress=False)
     assert found.query_ids == ["query/0", "query/1", "query/2", "query/3"]
+
+
+# Whatever is done, in whatever order
+
+ALL_VIEWS = (overview.show, rank.show_controls, rank.show_results, attention.show, parts.show, header.show)  # fmt: skip
+
+
+def some_value(store: Store, chance: random.Random, action: str) -> object:
+    """A value that the page could send with an action."""
+    streams = store.streams or ["G"]
+    choose = chance.choice
+    return {
+        "choose": lambda: choose(store.query_ids),
+        "step": lambda: choose(["1", "-1"]),
+        "neighbour": lambda: choose(["1", "-1"]),
+        "subset": lambda: choose(["", "miss:1", "hit:2", "pair:1:2"]),
+        "page": lambda: "2",
+        "match": lambda: choose(store.gallery_ids),
+        "camera": lambda: choose([*store.cameras, "all"]),
+        "identity": lambda: choose(["1", ""]),
+        "threshold": lambda: choose(["on", "0.3", "off"]),
+        "shown": lambda: "5",
+        "verdict": lambda: choose(VERDICTS),
+        "order": lambda: choose(ORDERS),
+        "weigh": lambda: {"stream": choose(streams), "weight": choose([0, 0.5, 1, 3])},
+        "reset_weights": lambda: choose(["", streams[-1], f"-{streams[0]}"]),
+        "upload": lambda: uploaded(
+            png(chance.randint(1, 50), chance.randint(1, 90)), **{"as": choose(["query", "match"])}
+        ),
+        "slot": lambda: choose(store.slots or ["SS1"]),
+        "lens": lambda: choose(LENSES),
+        "matrix": lambda: choose(MATRICES),
+        "point": lambda: {
+            "panel": choose(["SS1", "CC2"]),
+            "x": chance.random(),
+            "y": chance.random(),
+        },
+        "move": lambda: {"from": 0, "to": "down"},
+        "part": lambda: choose(streams),
+        "target": lambda: choose(TARGETS),
+        "paint": lambda: choose(["", "strip 1", "f" * max(1, store.mask_digits)]),
+        "tab": lambda: choose(TABS),
+        "summary": lambda: choose(SUMMARIES),
+    }.get(action, lambda: choose("01"))()
+
+
+def wander(store: Store, steps: int, seed: int) -> None:
+    """Do things at random; every view must be whole after each, and the link must lead back."""
+    chance = random.Random(seed)
+    selection = Selection(store.query_ids[0])
+    done = 0
+    for _ in range(steps):
+        action = chance.choice([name for name in ACTIONS if name != "measure"])
+        try:
+            selection = act(store, selection, action, some_value(store, chance, action))
+        except CCANError:
+            continue
+        done += 1
+        for show in ALL_VIEWS:
+            Page(show(store, selection))
+        with contextlib.suppress(CCANError):
+            save(store, selection, f"{chance.choice(list(FIGURES))}.csv")
+        values = dict(
+            pair.split("=", 1) for pair in to_link(selection, store)[1:].split("&") if pair
+        )
+        back, notice = from_link(values, store)
+        assert notice == ""
+        brought = [image for image in (selection.query, selection.match) if image]
+        if not any(map(store.is_upload, brought)):
+            assert replace(back, page=None) == replace(selection, page=None)
+    assert done > steps / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"local_branch": False, "cca": False}, {"parts": 1}, {"attention": "non_local"}],
+    ids=lambda change: ", ".join(map(str, change)) or "whole",
+)
+def test_no_order_of_actions_breaks_a_view(tmp_path: Path, change: dict) -> None:
+    few = small_dataset(tmp_path / "images", identities=4, cameras=2)
+    path = write_checkpoint(tmp_path / "m.safetensors", 0, replace(SMALL_MODEL, **change))
+    wander(make_store(few, Predictor.from_checkpoint(path, "cpu"), tmp_path), 50, 1)
+
+
+def features(count: int, value: float | None = None) -> np.ndarray:
+    generator = np.random.default_rng(count)
+    return generator.standard_normal((count, 8)) if value is None else np.full((count, 8), value)
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery"),
+    [
+        ((features(4), [1, 1, 2, 2], [1, 2, 1, 2]), (features(6), [1, 1, 2, 2, 3, 3], [1, 2] * 3)),
+        ((features(2), [1, 2], [-1, -1], ["a", "b"]), (features(4), [1, 2] * 2, [-1] * 4, list("abcd"))),
+        ((features(2), [1, 9], [1, 1], ["a", "b"]), (features(3), [1, 2, 3], [2, 1, 1], list("cde"))),
+        ((features(1), [1], [1], ["a"]), (features(1), [1], [2], ["c"])),
+        ((features(2), [1, 2], [1, 2], ["a", "b"]), (features(4), [0, 0, 1, 2], [1, 2, 2, 1], list("cdef"))),
+        ((features(2, 1.0), [1, 2], [1, 2]), (features(4, 1.0), [0, 0, 1, 2], [1, 2, 2, 1])),
+        ((features(2, 0.0), [1, 2], [1, 2]), (features(4, 0.0), [0, 0, 1, 2], [1, 2, 2, 1])),
+    ],
+    ids=["no names", "no cameras", "no match", "one image", "distractors", "all the same", "all zero"],
+)  # fmt: skip
+def test_unusual_features_break_no_view(tmp_path: Path, query: tuple, gallery: tuple) -> None:
+    path = tmp_path / "f.npz"
+    save_features(path, FeatureSet(*query), FeatureSet(*gallery))
+    wander(Store.of_features(path, progress=False), 40, 2)
+
+
+def test_a_name_that_both_sides_have_means_two_images(tmp_path: Path) -> None:
+    side = FeatureSet(features(2), [1, 2], [-1, -1], ["a", "b"])
+    other = FeatureSet(-features(4), [1, 2, 1, 2], [-1] * 4, list("abcd"))
+    save_features(tmp_path / "f.npz", side, other)
+    store = Store.of_features(tmp_path / "f.npz", progress=False)
+    assert store.query_ids == ["a", "b"] and store.gallery_ids[0] == "gallery:a"
+    expected = float((side.features[0] - other.features[0]).norm())
+    assert store.distance("a", "gallery:a") == pytest.approx(expected, abs=1e-5)
 
 
 # Saving
