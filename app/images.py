@@ -1,7 +1,7 @@
 """The pictures of the page by their ids: those of the dataset, and uploads, which stay in memory for a while.
 
-An id is the image's path below the dataset's root (after ``gallery:`` where a query has the same). An upload is the one
-thing that comes and goes: a few are kept at a time, under ids that cannot be guessed, and none is ever written anywhere.
+An id is the image's path below the dataset's root (after ``gallery:`` where a query has the same). An upload is the
+one thing that comes and goes: a few are kept at a time, under ids that cannot be guessed, and none is ever written.
 """
 
 from __future__ import annotations
