@@ -126,7 +126,7 @@ def in_browser(address: str, clicks: int) -> dict[str, Any]:
         (result["random_query_milliseconds"],) = measured("rank", ("button[data-do=random]", None))
         (result["slider_milliseconds"],) = measured("rank", (None, "input[data-key=P2]"))
         for tab in ("attention", "parts"):
-            # Two forth and one back: the second is a query that nobody has looked at, the third one whose maps are kept.
+            # Two forth, one back: the second is a query that nobody has looked at, the third has its maps.
             _, cold, cached = measured(tab, (FORTH, None), (FORTH, None), (BACK, None))
             result[f"{tab}_cold_milliseconds"], result[f"{tab}_cached_milliseconds"] = cold, cached
         browser.close()

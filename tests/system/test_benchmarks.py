@@ -394,6 +394,34 @@ def test_the_difficulty_of_a_small_world(script: Import) -> None:
     assert f"--lookalikes {strength} " in made
 
 
+def test_the_page_says_how_long_a_person_waits() -> None:
+    worlds = [results(name) for name in ("app", "app_large")]
+    rows = []
+    for key in (
+        *("first_page_overview_seconds", "first_page_rank_seconds", "next_query_milliseconds"),
+        *("random_query_milliseconds", "slider_milliseconds", "attention_cached_milliseconds"),
+        *("attention_cold_milliseconds", "parts_cached_milliseconds", "parts_cold_milliseconds"),
+    ):
+        unit, digits = ("s", 1) if key.endswith("_seconds") else ("ms", 0)
+        rows.append(
+            [
+                f"{one[key]['median']:.{digits}f} {unit} "
+                f"({one[key]['lowest']:.{digits}f} to {one[key]['highest']:.{digits}f})"
+                for one in worlds
+            ]
+        )
+    assert [cells[1:] for cells in table_under("How long does a person wait?")] == rows
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert f"from the cache takes {worlds[1]['open_seconds']['median']:.1f} s" in page
+    loads = [one["load"] for one in worlds]
+    within = " and ".join(f"{load['p95_milliseconds'] / 1000:.1f} s" for load in loads)
+    errors = " and ".join(str(load["errors"]) for load in loads)
+    assert f"{errors} errors, 95 % answered within {within}" in page
+    for load in loads:
+        memory = load["memory_MiB_every_250_requests"]
+        assert f"{memory[1]:.0f} MiB after 250 requests, {memory[-1]:.0f} after 2,000" in page
+
+
 def test_the_page_says_what_maps_cost() -> None:
     found = results("explain_cpu")
     expected = [
