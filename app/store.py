@@ -71,7 +71,7 @@ from ccan.gallery import GalleryIndex, index_dataset, index_features
 from ccan.model.fast import fast_for_inference
 from ccan.predictor import Predictor
 
-RANKINGS_KEPT, TRACES_KEPT, MAPS_KEPT, GRAMS_KEPT = 64, 8, 256, 8
+RANKINGS_KEPT, TRACES_KEPT, MAPS_KEPT, GRAMS_KEPT = 64, 8, 160, 8
 DOCUMENTED_TRUST = Path(__file__).parent.parent / "docs" / "trust"
 CELL = 8
 """Pixels of the network's input, each way, of a cell that can be painted."""

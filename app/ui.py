@@ -6,6 +6,7 @@ drawn from it. A view is one or more functions (store, selection) → HTML, so a
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from app.actions import act
-from app.components.html import tag
+from app.components.html import tag, text
 from app.saving import Download, save
 from app.selection import TABS, Selection, Tab, from_link
 from app.serving import ASSETS
@@ -60,13 +61,22 @@ def draw(
         download: a file that the browser shall keep.
     """
     page = [
-        show(store, selection) if tab == selection.tab and show is not still else gr.skip()
+        _shown(show, store, selection) if tab == selection.tab and show is not still else gr.skip()
         for tab, show in PIECES
     ]
     link = ""
     if download is not None:
         link = tag("a", href=download.address, download=download.name, hidden=True, data_save=True)
     return [selection, header.show(store, selection, notice, next(_TURNS), link), *page]
+
+
+def _shown(show: Show, store: Store, selection: Selection) -> str:
+    """A piece, or in its place why it cannot be shown: a picture that is gone must not take all with it."""
+    try:
+        return show(store, selection)
+    except CCANError as error:
+        words = text(f"This cannot be shown: {error}", "p", class_="notice", role="alert")
+        return tag("div", words, class_="ccan failed", data_event="act")
 
 
 def respond(store: Store, selection: Selection, name: object, value: object) -> list[Any]:
@@ -130,7 +140,15 @@ def build_ui(store: Store) -> gr.Blocks:
 
         def on_event(now: Selection, event: gr.EventData) -> list[Any]:
             asked = event._data if isinstance(event._data, dict) else {}
-            return respond(store, now, asked.get("action"), asked.get("value"))
+            try:
+                return respond(store, now, asked.get("action"), asked.get("value"))
+            except (
+                Exception
+            ) as error:  # a fault of ours: said on the page, told in full where it was started
+                traceback.print_exc()
+                return complain(
+                    store, now, f"this failed ({type(error).__name__}); it was our fault"
+                )
 
         for piece in (head, *pieces):
             piece.act(on_event, selection, outputs, queue=False, **QUIET, **EVERY_TIME)

@@ -959,6 +959,22 @@ def test_until_re_ranking_is_there_the_plain_order_stands(
 # Words
 
 
+def test_a_picture_that_is_gone_takes_nothing_else_with_it(store: Store, tmp_path: Path) -> None:
+    from app.ui import PIECES, respond
+
+    few = small_dataset(tmp_path / "images", identities=2, cameras=2)
+    fresh = make_store(few, store.network, tmp_path / "cache")
+    query = fresh.query_ids[0]
+    few.query[0].path.unlink()
+    selection, head, *views = respond(fresh, Selection(query), "tab", "attention")
+    assert selection.query == query and "0001_c1s1" in head
+    shown = views[[tab for tab, _ in PIECES].index("attention")]
+    assert "This cannot be shown" in shown and "0001_c1s1_000000_01.png" in shown
+    assert Page(shown).classed("notice")[0]["role"] == "alert"
+    _, _, *views = respond(fresh, selection, "tab", "rank")
+    assert "Ranked gallery" in views[2], "what needs no picture is still shown"
+
+
 def test_hostile_names_stay_text_everywhere(
     dataset: ReIDDataset, store: Store, tmp_path: Path
 ) -> None:
