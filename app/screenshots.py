@@ -23,7 +23,11 @@ VIEWS = {
     "overview": (".overview .heat", "&subset=miss:1", None),
     "rank": (".strip .card", "", None),
     "attention": (".canvas img", "&slot=CC2_2", None),
-    "parts": (".painting .shortstrip", "&hidden=00000000000000003c3c3c3c00000000", ".painting"),
+    "parts": (
+        ".painting .shortstrip",
+        "&hidden=00000000000000003c3c3c3c00000000",
+        "section[aria-label^=Hide]",
+    ),
 }
 """View → what is waited for, what else its link says, and what is scrolled to."""
 SIZE = {"width": 1280, "height": 800}
