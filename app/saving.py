@@ -6,9 +6,9 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from app.components.html import person
@@ -16,12 +16,14 @@ from app.images import data_address
 from app.selection import Selection
 from app.store import Store
 from app.views import attention, overview, parts, rank
+from ccan.diagnosis.whole import camera_pair_table
 from ccan.errors import ConfigError
 from ccan.evaluation import Ranking
 from ccan.explain.account import CAPTION
 from ccan.explain.faithfulness import cell_values
 from ccan.explain.maps import Picture
 from ccan.figures import (
+    camera_pairs_figure,
     cmc_figure,
     map_panels,
     matrix_figure,
@@ -33,6 +35,9 @@ from ccan.figures import (
     weights_figure,
 )
 from ccan.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DRAWN = 12
 """Images of a saved strip; its numbers list all that are shown."""
@@ -56,7 +61,7 @@ class Download:
         return data_address(self.data, KINDS[self.kind])
 
 
-Made = tuple[Figure, Table]
+Made: TypeAlias = "tuple[Figure, Table]"
 
 
 def save(store: Store, selection: Selection, value: object) -> Download:
@@ -87,24 +92,7 @@ def _camera_pairs(store: Store, _: Selection) -> Made:
     job.wait(60)
     if job.value is None:
         raise ConfigError("the cameras are still being compared; try again in a moment")
-    pairs, values = job.value, 100 * job.value.rank1
-    known = values[np.isfinite(values)]
-    rows = [f"c{camera}" for camera in pairs.query_cameras]
-    columns = [f"c{camera}" for camera in pairs.gallery_cameras]
-    figure = matrix_figure(
-        values,
-        rows,
-        columns,
-        "rank-1 (%), from (rows) to (columns)",
-        (float(known.min(initial=99)), 100.0),
-        "{:.0f}",
-    )
-    listed = [
-        [a, b, int(pairs.queries[i, j]), float(pairs.rank1[i, j]), float(pairs.mAP[i, j])]
-        for i, a in enumerate(rows)
-        for j, b in enumerate(columns)
-    ]
-    return figure, Table.of_rows("camera_pairs", ["from", "to", "queries", "rank-1", "mAP"], listed)
+    return camera_pairs_figure(job.value), camera_pair_table(job.value)
 
 
 def _ap_steps(store: Store, selection: Selection) -> Made:

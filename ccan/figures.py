@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccan.errors import ConfigError
+from ccan.evaluation import CameraPairs
 from ccan.evaluation.ranking import Ranking
 from ccan.files import atomic_path
 from ccan.plots import MARKS, ColourScale, overlay
@@ -233,6 +234,19 @@ def weights_figure(matrices: Mapping[str, Values]) -> Figure:
     if picture is not None:
         figure.colorbar(picture, ax=list(axes), fraction=0.04)
     return figure
+
+
+def camera_pairs_figure(pairs: CameraPairs) -> Figure:
+    """Rank 1 from camera to camera, in per cent."""
+    values = 100 * pairs.rank1
+    return matrix_figure(
+        values,
+        [f"c{camera}" for camera in pairs.query_cameras],
+        [f"c{camera}" for camera in pairs.gallery_cameras],
+        "rank-1 (%), from (rows) to (columns)",
+        (float(values[np.isfinite(values)].min(initial=99)), 100.0),
+        "{:.0f}",
+    )
 
 
 def counts_figure(table: Table, name: str, count: str) -> Figure:

@@ -274,14 +274,18 @@ if (element.closest('#ccan-header') || element.id === 'ccan-header') {
   });
 }
 
-// A piece that waits for something looks again by itself.
+// A piece that waits for something looks again by itself, until nothing in it waits. An answer that is as before does
+// not reach `watch`, so it cannot be what sets the next look going.
+let looking = null;
 const lookAgain = () => {
   const waiting = element.querySelector('[data-poll]');
-  if (!waiting) return;
-  clearTimeout(page.polling);
-  page.polling = setTimeout(() => {
+  if (!waiting || looking) return;
+  looking = setInterval(() => {
     const still = element.querySelector('[data-poll]');
-    if (still?.offsetParent) trigger(roadOf(still), { action: 'look', value: '' });
+    if (!still) {
+      clearInterval(looking);
+      looking = null;
+    } else if (still.offsetParent && !page.busy) trigger(roadOf(still), { action: 'look', value: '' });
   }, Number(waiting.dataset.poll));
 };
 

@@ -124,7 +124,7 @@ def pending(job: Job[Any], what: str) -> str:
     done, total, doing = job.progress
     share = f"{100 * done / total:.0f} %" if total and done else ""
     words = f"{what}: {doing} {share}".strip()
-    return tag("div", escape(words) + " …", class_="pending", role="status", data_poll="500")
+    return tag("div", escape(words) + " …", class_="pending", role="status", data_poll="1000")
 
 
 def empty(words: str) -> str:

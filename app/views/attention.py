@@ -40,7 +40,7 @@ from ccan.explain.attention import (
 )
 from ccan.explain.similarity import CROSS_IMAGE_CAPTION
 from ccan.explain.votes import asymmetry, learned_weights, round_trip, split_votes, summarise
-from ccan.model.attention import NonLocalAttention
+from ccan.model.attention import CrossCorrelatedAttention, NonLocalAttention
 from ccan.plots import MARKS, Box, ColourScale, overlay
 
 HEIGHT = 460
@@ -273,10 +273,9 @@ def _votes(
 ) -> list[Layer]:
     """Row i of A before φ, as the vote of A′ and the vote of its transpose."""
     maps = record.slots[slot]
-    try:
-        split = split_votes(attention_of(store, slot), maps)
-    except CCANError:  # Fig. 2's baseline has no W_α
+    if not has_votes(store, slot):
         return []
+    split = split_votes(attention_of(store, slot), maps)
     box, place = maps.geometry.box_of(cell), maps.gathered_geometry
     shape = (place.rows, place.columns)
     layers = []
@@ -301,6 +300,11 @@ def attention_of(store: Store, slot: str) -> NonLocalAttention:
     return attention_slots(store.network.model)[slot]
 
 
+def has_votes(store: Store, slot: str) -> bool:
+    """Whether the slot weighs A′ by W_α; Fig. 2's baseline takes it as it is (Decision D18)."""
+    return isinstance(attention_of(store, slot), CrossCorrelatedAttention)
+
+
 def learned(store: Store, slot: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both halves of W_α of a slot. Raises: ShapeError for an attention without it."""
     return learned_weights(attention_of(store, slot))
@@ -308,10 +312,9 @@ def learned(store: Store, slot: str) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 def _learned(store: Store, slot: str) -> str:
     """W_α of a slot as two pictures; the same for every image."""
-    try:
-        halves = learned(store, slot)
-    except CCANError:
+    if not has_votes(store, slot):
         return ""
+    halves = learned(store, slot)
     limit = max(float(np.abs(half).max()) for half in halves)
     scale, figures = ColourScale(-limit, limit, "cividis"), ""
     for half, title in zip(halves, HALVES, strict=True):
@@ -403,11 +406,9 @@ def _numbers(store: Store, image: str, slot: str) -> str:
         ("comes home", percent(round_trip(maps).share)),
         ("A asymmetry", f"{asymmetry(maps.attention):.2f} of 2"),
     ]
-    try:
+    if has_votes(store, slot):
         share = split_votes(attention_of(store, slot), maps).backward_share().mean()
         pairs.append(("vote of A′ᵀ", percent(float(share))))
-    except CCANError:
-        pass
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
     return tag("dl", rows, class_="facts numbers")
 
@@ -491,7 +492,7 @@ def _caption(store: Store, selection: Selection, slot: str, cell: int) -> str:
         words += f" {escape(CROSS_IMAGE_CAPTION)}"
         if slot == "SS1":
             words += " <b>SS1 sees one image alone: choose a part.</b>"
-    if selection.lens == "votes" and not _learned(store, slot):
+    if selection.lens == "votes" and not has_votes(store, slot):
         words += " <b>Non-local attention takes A′ as it is: there is no vote to split.</b>"
     if slot in store.silent:
         words = (

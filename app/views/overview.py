@@ -14,6 +14,7 @@ from app.selection import Selection
 from app.store import Store
 from app.views import help
 from app.views.header import subset_words
+from app.views.rank import query_card
 from ccan.data.records import DISTRACTOR, JUNK, Sample
 from ccan.evaluation import CameraPairs
 from ccan.plots import ColourScale
@@ -139,16 +140,9 @@ def _behind(store: Store, selection: Selection) -> str:
     if not selection.subset:
         return ""
     found = store.subset(selection.subset)
-    cards = ""
-    for query in list(found)[:LISTED]:
-        picture = tag("img", src=store.thumbnail(query, selection.blur), alt="")
-        cards += button(
-            picture + text(percent(found[query]), class_="ap"),
-            "choose",
-            query,
-            pressed=query == selection.query,
-            title=f"{store.name(query)}: AP {percent(found[query])}",
-        )
+    cards = "".join(
+        query_card(store, selection, query, found[query]) for query in list(found)[:LISTED]
+    )
     more = (
         f" The first {LISTED} are shown; ‹ and › walk through all." if len(found) > LISTED else ""
     )

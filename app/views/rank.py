@@ -37,7 +37,7 @@ from app.selection import SHOWN_LEAST, SHOWN_MOST, WEIGHT_MOST, Selection
 from app.store import PLAIN, Store
 from app.views import help
 from ccan.evaluation import Mark, Ranking
-from ccan.explain.account import CAPTION
+from ccan.explain.account import CAPTION, branch_sums
 from ccan.plots import MARKS
 
 PAGE_SIZE = 30
@@ -97,15 +97,15 @@ def _picker(store: Store, selection: Selection) -> str:
         class_="pickerhead",
     )
     cards = "".join(
-        _query_card(store, selection, query)
+        query_card(store, selection, query, float(store.report.ap[store.query_rows[query]]))
         for query in ids[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
     )
     return head + tag("div", cards, class_="queries")
 
 
-def _query_card(store: Store, selection: Selection, query: str) -> str:
-    row = store.query_rows[query]
-    sample, ap = store.dataset.query[row], float(store.report.ap[row])
+def query_card(store: Store, selection: Selection, query: str, ap: float) -> str:
+    """A query with its AP (of whatever ranking), to be chosen."""
+    sample = store.dataset.query[store.query_rows[query]]
     hint = f"{sample.path.name}: identity {person(sample.identity)}, camera {camera_name(sample.camera)}, "
     picture = tag("img", src=store.thumbnail(query, selection.blur), alt="")
     return button(
@@ -489,7 +489,14 @@ def _why(store: Store, selection: Selection) -> str:
         head = tag(
             "div",
             tag("img", src=store.thumbnail(names[name], selection.blur), alt="")
-            + tag("div", text(name, "b") + text(f"d² = {total:.3f}, d = {total**0.5:.3f}")),
+            + tag(
+                "div",
+                text(name, "b")
+                + text(f"d² = {total:.3f}, d = {total**0.5:.3f}")
+                + text(
+                    " + ".join(f"{name} {value:.3f}" for name, value in branch_sums(terms).items())
+                ),
+            ),
             class_="who",
         )
         columns += tag("div", head + bars(terms, limit, f"account of the {name} image"))

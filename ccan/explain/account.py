@@ -52,11 +52,16 @@ class DistanceAccount:
 
     def branches(self) -> dict[str, float]:
         """``G`` → ‖Δ_G‖², ``L`` → ‖Δ_L‖²."""
-        sums: dict[str, float] = {}
-        for name, value in self.terms.items():
-            branch = branch_of(name.removeprefix("bias "))
-            sums[branch] = sums.get(branch, 0.0) + value
-        return sums
+        return branch_sums(self.terms)
+
+
+def branch_sums(terms: Mapping[str, float]) -> dict[str, float]:
+    """``G`` → ‖Δ_G‖², ``L`` → ‖Δ_L‖² from the terms of a distance, of those branches that there are."""
+    sums: dict[str, float] = {}
+    for name, value in terms.items():
+        branch = branch_of(name.removeprefix("bias "))
+        sums[branch] = sums.get(branch, 0.0) + value
+    return sums
 
 
 def distance_accounts(model: CCAN, query: Tensor, gallery: Tensor) -> list[DistanceAccount]:

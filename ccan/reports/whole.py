@@ -19,10 +19,10 @@ from ccan.explain.embedding import embedding_maps
 from ccan.explain.parts import align_parts
 from ccan.explain.trace import GLOBAL, trace
 from ccan.figures import (
+    camera_pairs_figure,
     cmc_figure,
     counts_figure,
     distances_figure,
-    matrix_figure,
     projection_figure,
 )
 from ccan.gallery import SPLITS, GalleryIndex
@@ -227,17 +227,8 @@ def _write_findings(page: Page, found: Diagnosis) -> None:
     page.heading("Hardest queries")
     page.table(tables["hardest_queries"])
     page.section("Cameras")
-    pairs, rank1 = found.pairs, 100 * found.pairs.rank1
-    known = rank1[np.isfinite(rank1)]
     page.figure(
-        matrix_figure(
-            rank1,
-            [f"c{camera}" for camera in pairs.query_cameras],
-            [f"c{camera}" for camera in pairs.gallery_cameras],
-            "rank-1 (%), from (rows) to (columns)",
-            (float(known.min(initial=99)), 100.0),
-            "{:.0f}",
-        ),
+        camera_pairs_figure(found.pairs),
         "figures/cameras",
         "Rank 1 against the images of one camera at a time.",
     )

@@ -29,20 +29,9 @@ from ccan.errors import CCANError, ConfigError, DatasetError
 from ccan.explain.attention import SUMMARIES
 from ccan.predictor import Predictor
 from tests.pages import HOSTILE, Page, make_store, png, uploaded
-from tests.small import SMALL_MODEL, small_dataset, small_predictor, write_checkpoint
+from tests.small import SMALL_MODEL, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> ReIDDataset:
-    return small_dataset(tmp_path_factory.mktemp("images"), identities=8, cameras=3)
-
-
-@pytest.fixture(scope="module")
-def store(dataset: ReIDDataset, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("store")
-    return make_store(dataset, small_predictor(folder), folder)
 
 
 @pytest.fixture

@@ -340,6 +340,19 @@ def test_by_keyboard_alone(watched: Watched, address: str) -> None:
     assert page.evaluate("() => document.activeElement.className") == "brush"
 
 
+def test_what_takes_long_comes_by_itself(watched: Watched, address: str) -> None:
+    """Several looks give the same page until the work is done."""
+    page = open_page(watched, address, "?tab=parts")
+    page.wait_for_selector(".brush img")
+    assert page.locator(".faith.none").count() == 12
+    page.locator("[data-do=measure]").click()
+    page.wait_for_selector(".parts .pending")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.faith').length && !document.querySelector('.faith.none')"
+    )
+    assert page.locator(".parts .pending").count() == 0
+
+
 def test_figures_are_saved_and_faces_blurred(watched: Watched, address: str) -> None:
     page = open_page(watched, address, "")
     page.wait_for_selector(".overview .chart")
@@ -490,7 +503,7 @@ DISGUISES = [
     *(UP.replace("../", "....//"), UP.replace("../", "..%5c"), UP.replace("../", "..;/")),
     *("%2fetc%2fpasswd", "/etc/passwd%00.png", "/etc/passwd%00", "/proc/self/environ"),
     *("/proc/self/cwd/app/demo.py", "app/demo.py", "./app/demo.py", "C:/Windows/win.ini"),
-    *("%5c%5chost%5cshare%5cx", "/dev/stdin", "/root/.bashrc"),
+    *("%5c%5chost%5cshare%5cx", "/dev/stdin", "/etc/shadow"),
 ]
 ROADS = [
     "/gradio_api/file=",
