@@ -60,6 +60,17 @@ def remove_leftovers(folder: Path, pattern: str) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
+def data_folder() -> Path:
+    """Where people's own work is kept that belongs to no run: ``$CCAN_DATA``, else the system's folder for it."""
+    if os.environ.get("CCAN_DATA"):
+        return Path(os.environ["CCAN_DATA"]).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ccan-data"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "ccan"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "ccan"
+
+
 def cache_folder() -> Path:
     """Where indices and rendered worlds are kept: ``$CCAN_CACHE``, else the system's cache folder for this user."""
     if os.environ.get("CCAN_CACHE"):
