@@ -300,6 +300,54 @@ def measure(store: Store, selection: Selection, _: Any) -> Selection:
     return selection
 
 
+# Errors
+
+
+def tag(store: Store, selection: Selection, value: Any) -> Selection:
+    """Give the query a tag, or take it away where it has it."""
+    name = " ".join(str(value).split())
+    change = store.cases.untag if name in store.cases.tags(selection.query) else store.cases.tag
+    change(_lasting(store, selection), name, who=selection.who, model=store.checkpoint)
+    return selection
+
+
+def note(store: Store, selection: Selection, value: Any) -> Selection:
+    """Add a note to the query; an empty one is none."""
+    if str(value).strip():
+        image = _lasting(store, selection)
+        store.cases.note(image, str(value), who=selection.who, model=store.checkpoint)
+    return selection
+
+
+def remove_note(store: Store, selection: Selection, value: Any) -> Selection:
+    """Take a note of the query away."""
+    image = _lasting(store, selection)
+    known = [one.id for one in store.cases.notes(image)]
+    store.cases.remove_note(image, one_of(value, known), who=selection.who, model=store.checkpoint)
+    return selection
+
+
+def _lasting(store: Store, selection: Selection) -> str:
+    """The query, if it is one of the dataset. Raises: ConfigError for an upload."""
+    if store.is_upload(selection.query):
+        raise ConfigError("an upload is not kept, and neither would be what is said about it")
+    return selection.query
+
+
+def judge(store: Store, selection: Selection, value: Any) -> Selection:
+    """A verdict on a label suspect: “same K”, “different K”, “unsure K”, K its number in the list."""
+    verdict, _, number = str(value).partition(" ")
+    first, second = store.suspect_pair(int(number))
+    store.cases.judge(first, second, verdict, who=selection.who, model=store.checkpoint)
+    return selection
+
+
+def report(store: Store, selection: Selection, _: Any) -> Selection:
+    """Begin the report of the tagged queries."""
+    store.case_report(selection.blur)
+    return selection
+
+
 ACTIONS: dict[str, Action] = {
     "choose": choose,
     "step": step,
@@ -323,6 +371,12 @@ ACTIONS: dict[str, Action] = {
     "move": move,
     "paint": paint,
     "measure": measure,
+    "tag": tag,
+    "note": note,
+    "remove_note": remove_note,
+    "judge": judge,
+    "report": report,
+    "slice_by": lambda store, now, value: replace(now, slice_by=one_of(value, store.slice_columns)),
     "look": lambda _, now, __: now,
     "tab": lambda _, now, value: replace(now, tab=one_of(value, TABS)),
     "order": lambda _, now, value: replace(now, order=one_of(value, ORDERS), page=None),

@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--options", nargs="*", default=[], help="options of its loader, name=value")
     add("--features", type=Path, help="features of any model (.npz, .safetensors) instead")
     add("--images", type=Path, help="folder of the pictures that the features file names")
+    add("--cases", type=Path, help="file of tags and notes; by default one for each dataset")
     add(
         "--share", action="store_true", help="a public link through Gradio's servers; needs a login"
     )
@@ -53,10 +54,16 @@ def open_store(options: argparse.Namespace) -> Store:
     if options.features is None:
         if options.images is not None:
             raise ConfigError("--images belongs to --features; a dataset's own images need --data")
-        return Store.open(options.checkpoint, options.dataset, options.data, options.options)
+        return Store.open(
+            options.checkpoint,
+            options.dataset,
+            options.data,
+            options.options,
+            cases=options.cases,
+        )
     if (options.checkpoint, options.dataset, options.data) != ("demo", "demo", None):
         raise ConfigError("--features stands for itself: leave out --checkpoint, --dataset, --data")
-    return Store.of_features(options.features, options.images)
+    return Store.of_features(options.features, options.images, cases=options.cases)
 
 
 def serve(options: argparse.Namespace) -> None:

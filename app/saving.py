@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,7 +17,7 @@ from app.images import data_address
 from app.selection import Selection
 from app.store import Store
 from app.views import attention, overview, parts, rank
-from ccan.diagnosis.whole import camera_pair_table
+from ccan.diagnosis.whole import camera_pair_table, slice_table
 from ccan.errors import ConfigError
 from ccan.evaluation import Ranking
 from ccan.explain.account import CAPTION
@@ -25,6 +26,7 @@ from ccan.explain.maps import Picture
 from ccan.figures import (
     camera_pairs_figure,
     cmc_figure,
+    counts_figure,
     map_panels,
     matrix_figure,
     picture_grid,
@@ -42,7 +44,13 @@ if TYPE_CHECKING:
 DRAWN = 12
 """Images of a saved strip; its numbers list all that are shown."""
 
-KINDS = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv"}
+KINDS = {
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "csv": "text/csv",
+    "json": "application/json",
+}
+TYPES = {**KINDS, "html": "text/html"}
 _DRAWING = threading.Lock()
 """Matplotlib's fonts are shared by all threads."""
 
@@ -58,7 +66,7 @@ class Download:
     @property
     def address(self) -> str:
         """As a ``data:`` address."""
-        return data_address(self.data, KINDS[self.kind])
+        return data_address(self.data, TYPES[self.kind])
 
 
 Made: TypeAlias = "tuple[Figure, Table]"
@@ -67,17 +75,23 @@ Made: TypeAlias = "tuple[Figure, Table]"
 def save(store: Store, selection: Selection, value: object) -> Download:
     """A figure by its name and ending, ``cmc.png``. Raises: ConfigError for one that there is not."""
     name, _, kind = str(value).partition(".")
+    if str(value) == "report.html":
+        report = store.case_report(selection.blur).value
+        if report is None:
+            raise ConfigError("the report is still being written; try again in a moment")
+        return Download("report.html", kind, report)
     if name not in FIGURES or kind not in KINDS:
         raise ConfigError(f"there is no figure {str(value)[:40]!r} to save")
     with _DRAWING:
         figure, table = FIGURES[name](store, selection)
-        data = table.to_csv().encode("utf-8") if kind == "csv" else rendered(figure, kind)
+        if kind == "csv":
+            data = table.to_csv().encode("utf-8")
+        elif kind == "json":
+            data = json.dumps(table.to_dict(), indent=2, ensure_ascii=False).encode("utf-8")
+        else:
+            data = rendered(figure, kind)
     about = re.sub(r"[^A-Za-z0-9._-]+", "_", store.name(selection.query))[:60]
-    stem = (
-        name
-        if name in ("cmc", "camera_pairs", "behind", "learned")
-        else f"{name}_{about.rsplit('.', 1)[0]}"
-    )
+    stem = name if name in OF_ALL else f"{name}_{about.rsplit('.', 1)[0]}"
     return Download(f"{stem}.{kind}", kind, data)
 
 
@@ -127,16 +141,8 @@ def _people(store: Store, selection: Selection) -> Made:
 def _behind(store: Store, selection: Selection) -> Made:
     found = store.subset(selection.subset)
     shown = list(found)[: overview.LISTED]
-    pictures = {
-        f"{1 + start} …": {
-            str(k): store.photo(one, selection.blur)
-            for k, one in enumerate(shown[start : start + DRAWN], start=1)
-        }
-        for start in range(0, len(shown), DRAWN)
-    }
-    columns = [str(k) for k in range(1, min(DRAWN, len(shown)) + 1)]
     numbers = {"query": list(found), "AP": list(found.values())}
-    return picture_grid(pictures, columns), Table("behind", numbers)
+    return _pictures(store, selection, shown), Table("behind", numbers)
 
 
 def _learned(store: Store, selection: Selection) -> Made:
@@ -296,7 +302,84 @@ def _knock_out(store: Store, selection: Selection) -> Made:
     )
 
 
+def _pictures(store: Store, selection: Selection, shown: Sequence[str]) -> Figure:
+    """Images in rows, without an order that means anything."""
+    pictures = {
+        f"{1 + start} …": {
+            str(k): store.photo(one, selection.blur)
+            for k, one in enumerate(shown[start : start + DRAWN], start=1)
+        }
+        for start in range(0, len(shown), DRAWN)
+    }
+    return picture_grid(pictures, [str(k) for k in range(1, min(DRAWN, len(shown)) + 1)])
+
+
+def _cases(store: Store, selection: Selection) -> Made:
+    images = [image for image in store.cases.images() if image in store.query_rows]
+    if not images:
+        raise ConfigError("nothing is tagged yet")
+    return _pictures(store, selection, images[: overview.LISTED]), store.cases.table()
+
+
+def _verdicts(store: Store, selection: Selection) -> Made:
+    table = store.cases.verdict_table()
+    known = [
+        one
+        for row in table.rows()
+        for one in row[:2]
+        if one in store.query_rows or one in store.gallery_rows
+    ]
+    if not known:
+        raise ConfigError("no pair is judged yet")
+    return _pictures(store, selection, known[: overview.LISTED]), table
+
+
+def _kinds(store: Store, _: Selection) -> Made:
+    table = store.diagnosed().failures.table()
+    return counts_figure(table, "kind", "queries"), table
+
+
+def _hardest(store: Store, selection: Selection) -> Made:
+    shown = list(store.subset(selection.subset))[: overview.LISTED]
+    return _pictures(store, selection, shown), store.diagnosed().hardest
+
+
+def _slices(store: Store, selection: Selection) -> Made:
+    table = slice_table(store.report, selection.slice_by or store.slice_columns[0])
+    column, *_ = table.columns
+    averages = zip(table.columns[column], table.columns["mAP %"], strict=True)
+    return signed_bars({column: {str(v): float(m) for v, m in averages}}, "mAP %"), table
+
+
+def _confusers(store: Store, _: Selection) -> Made:
+    table = store.diagnosed().confusers.table()
+    named = Table(
+        table.name, {"pair": [f"{a} → {b}" for a, b, *_ in table.rows()], **table.columns}
+    )
+    return counts_figure(named.head(DRAWN), "pair", "queries"), table
+
+
+def _hubs(store: Store, selection: Selection) -> Made:
+    hubs = store.diagnosed().hubs
+    images = [store.gallery_ids[row] for row in hubs.rows.tolist()]
+    if not images:
+        raise ConfigError("no image stands out: there is no hub")
+    return _pictures(store, selection, images[: overview.LISTED]), hubs.table()
+
+
+OF_ALL = (
+    *("cmc", "camera_pairs", "behind", "learned", "cases", "verdicts", "kinds", "hardest"),
+    *("slices", "confusers", "hubs"),
+)
+"""Figures that are not of one query."""
 FIGURES: dict[str, Callable[[Store, Selection], Made]] = {
+    "cases": _cases,
+    "verdicts": _verdicts,
+    "kinds": _kinds,
+    "hardest": _hardest,
+    "slices": _slices,
+    "confusers": _confusers,
+    "hubs": _hubs,
     "cmc": _cmc,
     "camera_pairs": _camera_pairs,
     "ap_steps": _ap_steps,

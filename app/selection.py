@@ -17,7 +17,7 @@ from ccan.explain.attention import SUMMARIES, Summary
 if TYPE_CHECKING:
     from app.store import Store
 
-Tab = Literal["overview", "rank", "attention", "parts"]
+Tab = Literal["overview", "rank", "attention", "parts", "errors"]
 Order = Literal["name", "hardest"]
 Verdict = Literal["all", "right", "wrong"]
 Lens = Literal["probe", "votes", "trip", "across"]
@@ -77,6 +77,8 @@ class Selection:
         target: what Grad-CAM explains.
         hidden: painted cells of the query, a bit each, as hexadecimal digits; "" = none.
         blur: whether faces are blurred.
+        slice_by: column by which the errors are sliced; "" = the first.
+        who: name of the one who logged in; never in a link.
     """
 
     query: str
@@ -104,6 +106,8 @@ class Selection:
     target: Target = "similarity"
     hidden: str = ""
     blur: bool = False
+    slice_by: str = ""
+    who: str = ""
 
     @property
     def scoring(self) -> Scoring:
@@ -244,5 +248,6 @@ _READERS: dict[str, Callable[[str, Store, Selection], Any]] = {
     "target": lambda text, *_: one_of(text, TARGETS),
     "hidden": lambda text, store, _: mask_text(text, store),
     "blur": lambda text, *_: yes_or_no(text),
+    "slice_by": lambda text, store, _: one_of(text, store.slice_columns),
 }
 """What a link may name → how it is read, in the order in which one may depend on another."""

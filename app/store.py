@@ -7,11 +7,13 @@ page (`app.jobs`). Without a network (features of another model) there are image
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,8 +25,16 @@ from tqdm import tqdm
 from app.images import Described, Images, Recent, decode
 from app.jobs import Job, Jobs
 from app.selection import Scoring, Selection
+from ccan.cases import Cases, case_file
 from ccan.data import load_dataset, read_options
-from ccan.diagnosis import DistanceDistributions, distance_distributions, hardest_first
+from ccan.diagnosis import (
+    Diagnosis,
+    DistanceDistributions,
+    diagnose,
+    distance_distributions,
+    hardest_first,
+)
+from ccan.diagnosis.rankings import NOBODY
 from ccan.errors import CCANError, ConfigError, DatasetError
 from ccan.evaluation import (
     CameraPairs,
@@ -42,6 +52,7 @@ from ccan.evaluation.features import describe, mirror_average
 from ccan.evaluation.protocol import judge
 from ccan.evaluation.ranking import rank_distances
 from ccan.evaluation.rerank import reranked_distances
+from ccan.evaluation.slices import CAMERA, Slice, slice_groups, slice_report
 from ccan.explain.account import stream_terms
 from ccan.explain.attention import (
     AttentionRecord,
@@ -70,6 +81,7 @@ from ccan.explain.weighting import (
 from ccan.gallery import GalleryIndex, index_dataset, index_features
 from ccan.model.fast import fast_for_inference
 from ccan.predictor import Predictor
+from ccan.reports.whole import ReportOptions, write_explanations
 
 RANKINGS_KEPT, TRACES_KEPT, MAPS_KEPT, GRAMS_KEPT = 64, 8, 160, 8
 DOCUMENTED_TRUST = Path(__file__).parent.parent / "docs" / "trust"
@@ -95,6 +107,7 @@ class Store(Images):
         index: the model's view of a dataset.
         report: the evaluation of that index.
         checkpoint: what the model is called on the page.
+        cases: file of tags, notes and verdicts; None = where those of this dataset are kept.
     """
 
     def __init__(
@@ -103,8 +116,10 @@ class Store(Images):
         index: GalleryIndex,
         report: EvaluationReport,
         checkpoint: str,
+        cases: Path | None = None,
     ) -> None:
         super().__init__(index)
+        self.cases = Cases(cases or case_file(index.dataset))
         self.predictor, self.report, self.checkpoint = predictor, report, checkpoint
         self.dataset = index.dataset
         self.gallery_cameras = index.gallery.cameras
@@ -128,6 +143,7 @@ class Store(Images):
         options: Sequence[str] = (),
         *,
         cache: Path | None = None,
+        cases: Path | None = None,
         progress: bool = True,
     ) -> Store:
         """Load the model, read the dataset, index and evaluate it; the first time takes longest.
@@ -139,7 +155,7 @@ class Store(Images):
         with _Bar(progress) as bar:
             index = index_dataset(predictor, samples, cache=cache, progress=bar.update)
         report = evaluate_features(index.query, index.gallery)
-        return cls(predictor, index, report, str(checkpoint))
+        return cls(predictor, index, report, str(checkpoint), cases)
 
     @classmethod
     def of_features(
@@ -148,13 +164,14 @@ class Store(Images):
         images: Path | None = None,
         *,
         cache: Path | None = None,
+        cases: Path | None = None,
         progress: bool = True,
     ) -> Store:
         """Features that any model made, and their pictures where there is a folder of them. Raises: CCANError."""
         with _Bar(progress) as bar:
             index = index_features(path, images, cache=cache, progress=bar.update)
         report = evaluate_features(index.query, index.gallery)
-        return cls(None, index, report, path.name)
+        return cls(None, index, report, path.name, cases)
 
     # The network
 
@@ -497,9 +514,13 @@ class Store(Images):
         """Queries → AP of a named subset, hardest first.
 
         ``hit:K``, ``miss:K``: the first match stands at rank K or before, or after it; ``pair:A:B``: queries of camera
-        A that have a match in camera B, with their AP against that camera's images alone; "" = all.
+        A that have a match in camera B, with their AP against that camera's images alone; ``kind:NAME``: failures of
+        a kind; ``slice:COLUMN:VALUE``; ``taken:A:B``: queries of identity A that B stands ahead of; ``hub:IMAGE``:
+        queries with this wrong image in the head of their ranking; ``tag:NAME``, ``tagged``; "" = all.
         Raises: ConfigError for another name.
         """
+        if name.partition(":")[0] in ("tag", "tagged"):  # these change
+            return self._subset(name)
         return self._subsets.get_or_make(name, lambda: self._subset(name))
 
     def _subset(self, name: str) -> dict[str, float]:
@@ -509,8 +530,10 @@ class Store(Images):
             if kind == "pair":
                 first, second = map(int, rest.split(":"))
                 return self._pair(first, second)
+            if kind in self._CHOSEN:
+                return self._with_ap(self._CHOSEN[kind](self, rest))
             rank = int(rest) if name else 0
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ConfigError(f"there is no subset {name[:40]!r}") from error
         if not name:
             chosen = np.ones(len(order), bool)
@@ -519,8 +542,11 @@ class Store(Images):
             chosen = hit if kind == "hit" else report.valid & ~hit
         else:
             raise ConfigError(f"there is no subset {name[:40]!r}")
-        rows = [self.query_rows[query] for query in order]
-        return {self.query_ids[row]: float(report.ap[row]) for row in rows if chosen[row]}
+        return self._with_ap(chosen)
+
+    def _with_ap(self, chosen: NDArray[np.bool_]) -> dict[str, float]:
+        rows = [self.query_rows[query] for query in self.by_difficulty]
+        return {self.query_ids[row]: float(self.report.ap[row]) for row in rows if chosen[row]}
 
     def _pair(self, first: int, second: int) -> dict[str, float]:
         rows = np.flatnonzero(self.index.query.cameras == first)
@@ -530,6 +556,116 @@ class Store(Images):
         cell = judge(self.index.query.select(rows), self.index.gallery.select(columns))
         order = hardest_first(cell).tolist()
         return {self.query_ids[rows[place]]: float(cell.ap[place]) for place in order}
+
+    # Errors
+
+    @property
+    def slice_columns(self) -> list[str]:
+        """Columns that the queries can be sliced by."""
+        return [CAMERA, *self.index.query.metadata]
+
+    def diagnosis(self) -> Job[Diagnosis]:
+        """Failures by kind, confusers, hubs, label suspects: worked out once, beside the page."""
+
+        def work(report: Any) -> Diagnosis:
+            report(0, 1, "sorting the failures")
+            branches = 2 if len(self.index.branches) == 2 else 1
+            return diagnose(self.index.query, self.index.gallery, branches=branches)
+
+        return self.jobs.begin("diagnosis", work)
+
+    def diagnosed(self) -> Diagnosis:
+        """The finished diagnosis. Raises: ConfigError while it is being worked out."""
+        job = self.diagnosis()
+        job.wait(20)
+        if job.value is None:
+            raise ConfigError(job.error or "the failures are still being sorted; try again soon")
+        return job.value
+
+    def _of_kind(self, name: str) -> NDArray[np.bool_]:
+        return {kind.name: kind.holds for kind in self.diagnosed().failures.kinds}[name]
+
+    def _of_slice(self, name: str) -> NDArray[np.bool_]:
+        column, _, value = name.partition(":")
+        return dict(slice_groups(self.report, column))[value]
+
+    def _taken(self, name: str) -> NDArray[np.bool_]:
+        who, whom = map(int, name.split(":"))
+        tops = self.diagnosed().tops
+        seen = tops.rows != NOBODY
+        theirs = seen & (self.index.gallery.identities[tops.rows] == whom)
+        first = np.where(tops.right.any(axis=1), tops.right.argmax(axis=1), tops.rows.shape[1])
+        ahead = theirs & (np.arange(tops.rows.shape[1]) < first[:, None])
+        return tops.failed & ahead.any(axis=1) & (self.index.query.identities == who)
+
+    def _near_hub(self, image: str) -> NDArray[np.bool_]:
+        tops = self.diagnosed().tops
+        return ((tops.rows == self.gallery_rows[image]) & ~tops.right).any(axis=1)
+
+    def _tagged(self, tag: str | None) -> NDArray[np.bool_]:
+        if tag == "":
+            raise ValueError(tag)
+        return np.isin(self.query_ids, self.cases.images(tag))
+
+    _CHOSEN: ClassVar[dict[str, Callable[[Any, str], NDArray[np.bool_]]]] = {
+        "kind": _of_kind,
+        "slice": _of_slice,
+        "taken": _taken,
+        "hub": _near_hub,
+        "tag": _tagged,
+        "tagged": lambda self, _: self._tagged(None),
+    }
+    """Kind of a subset → which queries it holds."""
+
+    @cached_property
+    def people(self) -> list[str]:
+        """Ids of all images with a known person, queries first: the rows of label suspects."""
+        sides = ((self.query_ids, self.index.query), (self.gallery_ids, self.index.gallery))
+        return [ids[row] for ids, one in sides for row in np.flatnonzero(one.identities > 0)]
+
+    def suspect_pair(self, number: int) -> tuple[str, str]:
+        """Ids of the two images of a label suspect by its place in the list. Raises: ValueError for another."""
+        suspects = self.diagnosed().suspects.suspects
+        if not 0 <= number < len(suspects):
+            raise ValueError(number)
+        return self.people[suspects[number].first], self.people[suspects[number].second]
+
+    def slices(self, column: str) -> tuple[Slice, ...]:
+        """The averages by a column of the queries' metadata."""
+        return self._maps.get_or_make(("slices", column), lambda: slice_report(self.report, column))
+
+    def found_report(self, blur: bool) -> Job[bytes] | None:
+        """The report of what is tagged now, if somebody has asked for it."""
+        return self.jobs.found(self._report_name(blur))
+
+    def _report_name(self, blur: bool) -> tuple[str, bool, str]:
+        remarks = {one: _remarks(self.cases, one) for one in self.subset("tagged")}
+        return "report", blur, json.dumps(sorted(remarks.items()))
+
+    def case_report(self, blur: bool) -> Job[bytes]:
+        """The one-file report of the tagged queries, with what was said about them."""
+        queries = list(self.subset("tagged"))
+        remarks = {self.query_rows[one]: _remarks(self.cases, one) for one in queries}
+
+        def work(report: Any) -> bytes:
+            with tempfile.TemporaryDirectory() as folder:
+                options = ReportOptions(
+                    Path(folder), blur_faces=blur, checkpoint=Path(self.checkpoint).name
+                )
+                done = count()
+                path = write_explanations(
+                    self.network,
+                    self.index,
+                    list(remarks),
+                    options,
+                    remarks=remarks,
+                    say=lambda what: report(next(done), len(remarks), what),
+                )
+                return path.read_bytes()
+
+        if not remarks:
+            raise ConfigError("no query is tagged yet: there is nothing to report")
+        return self.jobs.begin(self._report_name(blur), work)
 
     # Faithfulness
 
@@ -574,6 +710,15 @@ class Store(Images):
         if not (self.index.gallery.identities == identity).any():
             raise ValueError(text)
         return identity
+
+
+def _remarks(cases: Cases, image: str) -> list[str]:
+    """What was said about an image, for the report."""
+    tags = ", ".join(cases.tags(image))
+    notes = [
+        f"Note{f' by {one.who}' if one.who else ''}: {one.value}" for one in cases.notes(image)
+    ]
+    return [f"Tags: {tags}", *notes] if tags else notes
 
 
 def measured_trust(checkpoint: str) -> dict[str, tuple[float, str]]:

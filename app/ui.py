@@ -21,7 +21,7 @@ from app.saving import Download, save
 from app.selection import TABS, Selection, Tab, from_link
 from app.serving import ASSETS
 from app.store import Store
-from app.views import attention, header, overview, parts, rank
+from app.views import attention, errors, header, overview, parts, rank
 from ccan.errors import CCANError
 
 Show = Callable[[Store, Selection], str]
@@ -30,6 +30,7 @@ VIEWS: dict[Tab, tuple[Show, ...]] = {
     "rank": (rank.show_controls, rank.show_results),
     "attention": (attention.show,),
     "parts": (parts.show,),
+    "errors": (errors.show,),
 }
 PIECES = [(tab, show) for tab in TABS for show in VIEWS[tab]]
 """Every piece of every view, in the order of the page."""
@@ -138,7 +139,8 @@ def build_ui(store: Store) -> gr.Blocks:
                     pieces.append(_html(script, f"ccan-{tab}-{number}"))
         outputs = [selection, head, *pieces]
 
-        def on_event(now: Selection, event: gr.EventData) -> list[Any]:
+        def on_event(now: Selection, event: gr.EventData, request: gr.Request) -> list[Any]:
+            now = replace(now, who=request.username or "")
             asked = event._data if isinstance(event._data, dict) else {}
             try:
                 return respond(store, now, asked.get("action"), asked.get("value"))

@@ -31,10 +31,11 @@ def chromium_path() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Worlds and indices that tests make are kept for this run only, never in the user's cache."""
+    """Worlds, indices and tags that tests make are kept for this run only, never in the user's folders."""
     folder = tmp_path_factory.mktemp("ccan-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CCAN_CACHE", str(folder))
+        patch.setenv("CCAN_DATA", str(tmp_path_factory.mktemp("ccan-data")))
         yield folder
 
 

@@ -20,7 +20,8 @@ HOSTILE = "0001_c1s1_<img src=x onerror=alert(1)>&\"'.png"
 
 def make_store(dataset: ReIDDataset, predictor: Predictor, cache: Path) -> Store:
     index = index_dataset(predictor, dataset, cache=cache)
-    return Store(predictor, index, evaluate_features(index.query, index.gallery), "small")
+    report = evaluate_features(index.query, index.gallery)
+    return Store(predictor, index, report, "small", cache / "cases.jsonl")
 
 
 def png(width: int = 30, height: int = 60) -> bytes:

@@ -262,11 +262,16 @@ const keys = {
   n: ['step', '1'], p: ['step', '-1'], r: ['random', ''], h: ['hardest', ''],
   ']': ['neighbour', '1'], '[': ['neighbour', '-1'],
 };
-const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts' };
+const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts', 5: 'errors' };
 if (element.closest('#ccan-header') || element.id === 'ccan-header') {
   document.addEventListener('keydown', (event) => {
     const header = element.querySelector('header[data-link]');
     if (!header || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, [contenteditable]')) return;
+    const hot = [...document.querySelectorAll(`.ccan [data-hot="${CSS.escape(event.key)}"]`)].find((one) => one.offsetParent);
+    if (hot) {
+      event.preventDefault(); // the letter must not stand in the field that it opens
+      return hot.matches('input') ? hot.focus() : hot.click();
+    }
     if (keys[event.key]) send(roadOf(header), ...keys[event.key]);
     if (event.key === 'b') header.querySelector('[data-do=blur]')?.click();
     if (tabs[event.key]) header.querySelector(`#ccan-tab-${tabs[event.key]}`)?.click();

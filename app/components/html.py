@@ -44,11 +44,13 @@ def button(
     pressed: bool | None = None,
     title: str | None = None,
     class_: str | None = None,
+    hot: str | None = None,
 ) -> str:
-    """A button that asks for an action; `pressed` makes it a switch."""
+    """A button that asks for an action; `pressed` makes it a switch, `hot` is the key that presses it."""
     return tag(
         "button",
-        content,
+        content + (text(hot, "kbd") if hot else ""),
+        data_hot=hot,
         type="button",
         class_=class_,
         title=title,
@@ -105,7 +107,7 @@ def slider(
 
 def save_menu(name: str, kinds: Sequence[str] = ("png", "svg", "csv")) -> str:
     """Buttons that save a figure as a picture or its numbers."""
-    words = {"png": "PNG", "svg": "SVG", "csv": "numbers (CSV)"}
+    words = {"png": "PNG", "svg": "SVG", "csv": "numbers (CSV)", "json": "JSON"}
     buttons = "".join(button(words[kind], "save", f"{name}.{kind}") for kind in kinds)
     shown = text("Save", "summary", aria_label=f"Save {name.replace('_', ' ')}")
     return tag("details", shown + tag("div", buttons, class_="menu"), class_="save")

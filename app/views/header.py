@@ -14,6 +14,7 @@ TITLES: dict[Tab, str] = {
     "rank": "Rank",
     "attention": "Attention",
     "parts": "Parts",
+    "errors": "Errors",
 }
 MODEL_TABS = ("attention", "parts")
 """Views that ask the network, and wait in its queue."""
@@ -138,7 +139,8 @@ def _query_bar(store: Store, selection: Selection) -> str:
         + button("Hardest", "hardest", title="The hardest query; › goes on from there (h)"),
         aria_label="Choose a query",
     )
-    subset = _subset(store, selection)
+    tags = "".join(text(one, class_="chip") for one in store.cases.tags(query))
+    subset = tag("span", tags, class_="tagged") * bool(tags) + _subset(store, selection)
     who = tag("div", text("Query", class_="label") + name, class_="who")
     return tag(
         "div", picture + who + about + _beside(store, selection) + subset + walk, class_="querybar"
@@ -175,12 +177,18 @@ def _subset(store: Store, selection: Selection) -> str:
 def subset_words(name: str) -> str:
     """A subset in words."""
     kind, _, rest = name.partition(":")
-    if kind == "pair":
-        first, second = rest.split(":")
-        return f"from camera {first} to camera {second}"
+    first, _, second = rest.partition(":")
+    if kind == "taken":
+        return f"{person(int(first))} taken for {person(int(second))}"
     return {
         "hit": f"first match by rank {rest}",
         "miss": f"no match by rank {rest}",
+        "pair": f"from camera {first} to camera {second}",
+        "kind": rest,
+        "slice": f"{first.replace('_', ' ')} {second}",
+        "hub": f"misled by {rest.rsplit('/', 1)[-1]}",
+        "tag": f"tagged “{rest}”",
+        "tagged": "tagged",
         "": "all queries",
     }[kind]
 

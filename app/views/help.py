@@ -64,6 +64,19 @@ faithfulness beside it: how much faster the query fails when the map's best cell
 they are hidden last, in units of the distance. A map that does not beat the centre of the image explains
 nothing that a blind guess would not.</p>""",
     ),
+    "errors": (
+        "How does one go through errors?",
+        """
+<p>Begin with the hardest queries (<b>h</b>), look at each in <b>Rank</b> and <b>Attention</b>, come back, and name what
+you see with one key. <b>Kinds</b> are rules that anybody can check (their numbers stand beside them); <b>tags</b> are
+what you say. When twenty queries are tagged, compare: does the rule see what you see?</p>
+<p>An image <b>taken for</b> another stands before the first match of a failed query. A <b>hub</b> is near to everybody:
+in high dimensions a few points are among the nearest of very many others (hubness), and re-ranking helps against
+them. A <b>label suspect</b> is a pair of identities that look like one person to the network: some are look-alikes,
+some are mistakes in the labels, and only eyes can tell.</p>
+<p>All of it is kept in a file that only grows: several people may work at once, a crash loses nothing, and
+<code>ccan.cases.Cases</code> reads it in a notebook.</p>""",
+    ),
 }
 
 

@@ -25,7 +25,7 @@ PEOPLE, LISTED = 6, 36
 
 def show(store: Store, selection: Selection) -> str:
     """The view's HTML."""
-    left = _splits(store) + _cmc(store, selection) + _pairs(store)
+    left = _splits(store) + _cmc(store, selection) + camera_table(store)
     right = _people(store, selection) + _steps(store, selection)
     columns = tag("div", left, class_="column") + tag("div", right, class_="column")
     return tag(
@@ -92,7 +92,7 @@ def _cmc(store: Store, selection: Selection) -> str:
     return panel("CMC", chart + text(note, "p", class_="note"), extra=save_menu("cmc"))
 
 
-def _pairs(store: Store) -> str:
+def camera_table(store: Store) -> str:
     """Rank 1 from camera to camera."""
     job = store.camera_pairs()
     job.wait(0.3)

@@ -57,18 +57,22 @@ def slice_report(report: EvaluationReport, column: str) -> tuple[Slice, ...]:
 
     Raises: ConfigError for a column that is not there.
     """
-    if column == CAMERA:
-        groups = _by_value(report.cameras)
-    elif column in report.metadata:
-        groups = _by_metadata(report.metadata[column])
-    else:
-        raise ConfigError(
-            f"there is no column {column!r} to slice by; there is {', '.join([CAMERA, *report.metadata])}"
-        )
+    groups = slice_groups(report, column)
     return tuple(_slice(report.select(rows), column, value) for value, rows in groups)
 
 
 Groups = list[tuple[str, NDArray[np.bool_]]]
+
+
+def slice_groups(report: EvaluationReport, column: str) -> Groups:
+    """Value → (Q,) which queries have it, as `slice_report` cuts them. Raises: ConfigError for an unknown column."""
+    if column == CAMERA:
+        return _by_value(report.cameras)
+    if column in report.metadata:
+        return _by_metadata(report.metadata[column])
+    raise ConfigError(
+        f"there is no column {column!r} to slice by; there is {', '.join([CAMERA, *report.metadata])}"
+    )
 
 
 def _slice(part: EvaluationReport, column: str, value: str) -> Slice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,12 +93,14 @@ def write_explanations(
     rows: Sequence[int],
     options: ReportOptions,
     *,
+    remarks: Mapping[int, Sequence[str]] | None = None,
     say: Say = print,
 ) -> Path:
     """Study some queries and write their report → its path.
 
     Args:
         rows: of the index's queries, at least one.
+        remarks: row → what people have said about it, a paragraph each.
 
     Raises: ConfigError without a query or for a folder that holds something else.
     """
@@ -109,7 +111,16 @@ def write_explanations(
     page = options.page(f"CCAN: {len(rows)} queries explained")
     _introduce(page, predictor, index, options)
     tops = rank_all(index.query, index.gallery, top=max(10, options.top))
-    _write_cases(page, predictor, index, rows, tops_of=(tops, None), options=options, say=say)
+    _write_cases(
+        page,
+        predictor,
+        index,
+        rows,
+        tops_of=(tops, None),
+        options=options,
+        say=say,
+        remarks=remarks,
+    )
     return page.write()
 
 
@@ -194,6 +205,7 @@ def _write_cases(
     tops_of: tuple[TopRankings, Diagnosis | None],
     options: ReportOptions,
     say: Say,
+    remarks: Mapping[int, Sequence[str]] | None = None,
 ) -> None:
     tops, found = tops_of
     grams = gallery_grams(index, rows)
@@ -202,6 +214,8 @@ def _write_cases(
         say(f"case {place + 1} of {len(rows)}: {index.dataset.query[row].path.name}")
         case = study_case(predictor, index, row, tops, own)
         write_case(page, photos, index, case, options.top, found.failures.of(row) if found else [])
+        for remark in (remarks or {}).get(row, ()):
+            page.text(remark)
 
 
 def _write_findings(page: Page, found: Diagnosis) -> None:

@@ -307,12 +307,18 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         target="identity",
         hidden="00ff00ff",
         blur=True,
+        slice_by="camera",
     )
     link = to_link(selection, store)
     assert link.startswith("?query=query/") and "cameras=1,3" in link
     values = dict(part.split("=") for part in link[1:].split("&"))
     assert from_link(values, store) == (selection, "")
-    assert set(values) == {field.name for field in fields(Selection)} - {"page", "flip", "rerank"}
+    assert set(values) == {field.name for field in fields(Selection)} - {
+        "page",
+        "flip",
+        "rerank",
+        "who",
+    }
     switched = replace(selection, flip=True, rerank=True, weights=())
     values = dict(part.split("=") for part in to_link(switched, store)[1:].split("&"))
     assert from_link(values, store) == (switched, "")
@@ -360,7 +366,7 @@ def test_the_header_tells_what_is_loaded_and_chosen(store: Store, start: Selecti
     for tab in ("attention", "parts"):
         assert Page(header.show(store, replace(start, tab=tab))).tags[0][1]["data-event"] == "ask"
     tabs = {one["data-value"]: one for one in page.buttons("tab")}
-    assert list(tabs) == ["overview", "rank", "attention", "parts"]
+    assert list(tabs) == ["overview", "rank", "attention", "parts", "errors"]
     assert [name for name, one in tabs.items() if one["aria-selected"] == "true"] == ["overview"]
     interval = store.confidence
     assert interval is not None
@@ -539,7 +545,7 @@ def test_answers_draw_the_tab_on_top_alone(store: Store, start: Selection) -> No
     after, _, *views = respond(store, after, "tab", "rank")
     assert [isinstance(view, str) for view in views] == [name == "rank" for name in names]
     after, _, *views = respond(store, after, "tab", "attention")
-    assert "canvas" in views[names.index("attention")] and len(views) == 5
+    assert "canvas" in views[names.index("attention")] and len(views) == len(PIECES)
 
 
 def test_a_slider_stays_under_the_finger_that_drags_it(store: Store, start: Selection) -> None:

@@ -34,7 +34,8 @@ from app.selection import (
     to_link,
 )
 from app.store import Recent, Store, measured_trust
-from app.views import attention, header, help, overview, parts, rank
+from app.views import attention, errors, header, help, overview, parts, rank
+from ccan.cases import VERDICTS as CASE_VERDICTS
 from ccan.data.records import ReIDDataset
 from ccan.errors import CCANError, ConfigError, DatasetError
 from ccan.evaluation import FeatureSet, ReRanking, camera_pairs, evaluate_features
@@ -617,7 +618,8 @@ def test_two_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 # Whatever is done, in whatever order
 
-ALL_VIEWS = (overview.show, rank.show_controls, rank.show_results, attention.show, parts.show, header.show)  # fmt: skip
+ALL_VIEWS = (overview.show, rank.show_controls, rank.show_results, attention.show, parts.show,
+    errors.show, header.show)  # fmt: skip
 
 
 def some_value(store: Store, chance: random.Random, action: str) -> object:
@@ -628,7 +630,9 @@ def some_value(store: Store, chance: random.Random, action: str) -> object:
         "choose": lambda: choose(store.query_ids),
         "step": lambda: choose(["1", "-1"]),
         "neighbour": lambda: choose(["1", "-1"]),
-        "subset": lambda: choose(["", "miss:1", "hit:2", "pair:1:2"]),
+        "subset": lambda: choose(
+            ["", "miss:1", "hit:2", "pair:1:2", "tagged", "tag:a", "kind:look-alike"]
+        ),
         "page": lambda: "2",
         "match": lambda: choose(store.gallery_ids),
         "camera": lambda: choose([*store.cameras, "all"]),
@@ -656,6 +660,10 @@ def some_value(store: Store, chance: random.Random, action: str) -> object:
         "paint": lambda: choose(["", "strip 1", "f" * max(1, store.mask_digits)]),
         "tab": lambda: choose(TABS),
         "summary": lambda: choose(SUMMARIES),
+        "tag": lambda: choose(["a", "b", "look-alike"]),
+        "note": lambda: "some words",
+        "judge": lambda: f"{choose(CASE_VERDICTS)} {chance.randint(0, 3)}",
+        "slice_by": lambda: choose(store.slice_columns),
     }.get(action, lambda: choose("01"))()
 
 
@@ -665,7 +673,7 @@ def wander(store: Store, steps: int, seed: int) -> None:
     selection = Selection(store.query_ids[0])
     done = 0
     for _ in range(steps):
-        action = chance.choice([name for name in ACTIONS if name != "measure"])
+        action = chance.choice([name for name in ACTIONS if name not in ("measure", "report")])
         try:
             selection = act(store, selection, action, some_value(store, chance, action))
         except CCANError:
@@ -738,7 +746,14 @@ def test_a_name_that_both_sides_have_means_two_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_saved_as_picture_and_numbers(store: Store, name: str) -> None:
     selection = act(store, failing(store), "paint", "strip 2")
-    starts = {"png": b"\x89PNG", "svg": b"<?xml", "csv": b""}
+    if not store.cases.images():
+        act(store, selection, "tag", "seen")
+        store.cases.judge(store.gallery_ids[0], store.gallery_ids[1], "same")
+    if name == "hubs" and not len(store.diagnosed().hubs.rows):
+        with pytest.raises(ConfigError, match="no image stands out"):
+            save(store, selection, "hubs.csv")
+        return
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "csv": b"", "json": b"{"}
     for kind in KINDS:
         found = save(store, selection, f"{name}.{kind}")
         assert found.name.startswith(name) and found.name.endswith(f".{kind}")
@@ -989,6 +1004,7 @@ def test_hostile_names_stay_text_everywhere(
             rank.show_results,
             attention.show,
             parts.show,
+            errors.show,
         ):
             html = show(hostile, replace(selection, lens=lens)) + header.show(
                 hostile, selection, HOSTILE
@@ -1001,12 +1017,12 @@ def test_hostile_names_stay_text_everywhere(
 def test_every_view_has_its_help_and_pictures_have_words(store: Store, start: Selection) -> None:
     shows: dict[Tab, Callable[[Store, Selection], str]] = {
         "overview": overview.show, "rank": rank.show_controls, "attention": attention.show,
-        "parts": parts.show,
+        "parts": parts.show, "errors": errors.show,
     }  # fmt: skip
     assert set(shows) == set(help.WORDS)
     for tab, show in shows.items():
         page = Page(show(store, start))
-        assert help.WORDS[tab][0] in page.words and page.classed("eq")
+        assert help.WORDS[tab][0] in page.words and page.classed("lesson")
         assert all("alt" in attrs for tag, attrs in page.tags if tag == "img")
         for tag, attrs in page.tags:
             if tag == "input" or attrs.get("role") in ("button", "application"):
