@@ -582,3 +582,39 @@ def test_check_builds_everything_and_ends(
     assert done.returncode == 0, done.stderr
     assert "check passed" in done.stdout and "ranks query/0001_c1s1" in done.stdout
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_errors_are_gone_through_by_key_and_a_kill_loses_nothing(
+    arguments: list[str], environment: dict[str, str], watched: Watched, tmp_path: Path
+) -> None:
+    page, cases = watched.page, tmp_path / "cases.jsonl"
+    process, found = start([*arguments, "--cases", str(cases)], environment, tmp_path / "log.txt")
+    try:
+        page.goto(f"{found}?tab=errors")
+        page.wait_for_selector(".errors .kinds")
+        page.keyboard.press("o")
+        page.wait_for_selector("button[data-do=tag][data-value=occlusion][aria-pressed=true]")
+        page.keyboard.press("t")
+        page.keyboard.type("only the bag")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("button[data-do=tag][data-value='only the bag'][aria-pressed=true]")
+        page.keyboard.press("Escape")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("m")
+        page.keyboard.type("seen by n and p")  # letters in a field are letters
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".notes li")
+        query = page.inner_text("header .file")
+        page.goto("about:blank")
+    finally:
+        process.kill()
+        process.wait()
+    process, found = start([*arguments, "--cases", str(cases)], environment, tmp_path / "log.txt")
+    try:
+        page.goto(f"{found}?tab=errors&subset=tagged")
+        page.wait_for_selector(".notes li")
+        assert page.inner_text("header .file") == query
+        assert "seen by n and p" in page.inner_text(".notes")
+        assert page.locator(".tags button[data-do=tag][aria-pressed=true]").count() == 2
+    finally:
+        stop(process)
