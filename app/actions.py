@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from app.images import MAX_UPLOAD_BYTES, too_large
+from app.runs import DRAWN, drawn_runs
 from app.selection import (
     LENSES,
     MATRICES,
@@ -348,6 +349,20 @@ def report(store: Store, selection: Selection, _: Any) -> Selection:
     return selection
 
 
+# Runs
+
+
+def curve(store: Store, selection: Selection, value: Any) -> Selection:
+    """Draw a run's curve, or leave it out again; “” draws the newest."""
+    if not value:
+        return replace(selection, curves=())
+    runs = store.runs.all()
+    name = one_of(value, {run.name for run in runs})
+    drawn = [run.name for run in drawn_runs(selection.curves, runs)]
+    left = tuple(one for one in drawn if one != name) if name in drawn else (*drawn, name)
+    return replace(selection, curves=left[-DRAWN:])
+
+
 ACTIONS: dict[str, Action] = {
     "choose": choose,
     "step": step,
@@ -376,6 +391,8 @@ ACTIONS: dict[str, Action] = {
     "remove_note": remove_note,
     "judge": judge,
     "report": report,
+    "curve": curve,
+    "metric": lambda _, now, value: replace(now, metric=str(value)[:60]),
     "slice_by": lambda store, now, value: replace(now, slice_by=one_of(value, store.slice_columns)),
     "look": lambda _, now, __: now,
     "tab": lambda _, now, value: replace(now, tab=one_of(value, TABS)),

@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--options", nargs="*", default=[], help="options of its loader, name=value")
     add("--features", type=Path, help="features of any model (.npz, .safetensors) instead")
     add("--images", type=Path, help="folder of the pictures that the features file names")
+    add("--runs", type=Path, default=Path("runs"), help="folder of run folders, for their curves")
     add("--cases", type=Path, help="file of tags and notes; by default one for each dataset")
     add(
         "--share", action="store_true", help="a public link through Gradio's servers; needs a login"
@@ -69,10 +70,13 @@ def open_store(options: argparse.Namespace) -> Store:
 def serve(options: argparse.Namespace) -> None:
     """Load, build, launch; until interrupted, or for one request with --check."""
     require_gradio()
+    from app.runs import Runs
+
     auth = logins(options.host, options.auth_file, options.share)
     port = free_port(options.host, 0 if options.check else options.port)
     print("Loading model, images and index (the first start takes up to a minute) …", flush=True)
     store = open_store(options)
+    store.runs = Runs(options.runs)
     device = store.predictor.device if store.predictor else "none, features only"
     print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {device}")
     from app.ui import build_ui

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from app.components.html import person
 from app.images import data_address
+from app.runs import drawn_runs
 from app.selection import Selection
 from app.store import Store
-from app.views import attention, overview, parts, rank
+from app.views import attention, overview, parts, rank, runs
 from ccan.diagnosis.whole import camera_pair_table, slice_table
 from ccan.errors import ConfigError
 from ccan.evaluation import Ranking
@@ -27,6 +28,7 @@ from ccan.figures import (
     camera_pairs_figure,
     cmc_figure,
     counts_figure,
+    curves_figure,
     map_panels,
     matrix_figure,
     picture_grid,
@@ -367,12 +369,23 @@ def _hubs(store: Store, selection: Selection) -> Made:
     return _pictures(store, selection, images[: overview.LISTED]), hubs.table()
 
 
+def _curves(store: Store, selection: Selection) -> Made:
+    found = store.runs.all()
+    metric = runs.metric_of(selection, found)
+    curves = {run.name: run.curve(metric) for run in drawn_runs(selection.curves, found)}
+    rows = [[name, *point] for name, one in curves.items() for point in one]
+    if not rows:
+        raise ConfigError("there is no curve to save: no run has finished an epoch")
+    return curves_figure(curves, metric), Table.of_rows("curves", ["run", "epoch", metric], rows)
+
+
 OF_ALL = (
     *("cmc", "camera_pairs", "behind", "learned", "cases", "verdicts", "kinds", "hardest"),
-    *("slices", "confusers", "hubs"),
+    *("slices", "confusers", "hubs", "curves"),
 )
 """Figures that are not of one query."""
 FIGURES: dict[str, Callable[[Store, Selection], Made]] = {
+    "curves": _curves,
     "cases": _cases,
     "verdicts": _verdicts,
     "kinds": _kinds,

@@ -17,7 +17,7 @@ from ccan.explain.attention import SUMMARIES, Summary
 if TYPE_CHECKING:
     from app.store import Store
 
-Tab = Literal["overview", "rank", "attention", "parts", "errors"]
+Tab = Literal["overview", "rank", "attention", "parts", "errors", "runs"]
 Order = Literal["name", "hardest"]
 Verdict = Literal["all", "right", "wrong"]
 Lens = Literal["probe", "votes", "trip", "across"]
@@ -78,6 +78,8 @@ class Selection:
         hidden: painted cells of the query, a bit each, as hexadecimal digits; "" = none.
         blur: whether faces are blurred.
         slice_by: column by which the errors are sliced; "" = the first.
+        metric: what is drawn of runs; "" = the loss.
+        curves: runs that are drawn; empty = the newest.
         who: name of the one who logged in; never in a link.
     """
 
@@ -107,6 +109,8 @@ class Selection:
     hidden: str = ""
     blur: bool = False
     slice_by: str = ""
+    metric: str = ""
+    curves: tuple[str, ...] = ()
     who: str = ""
 
     @property
@@ -218,6 +222,11 @@ def _cameras(text: str, store: Store) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
+def _curves(text: str, store: Store) -> tuple[str, ...]:
+    known = {run.name for run in store.runs.all()}
+    return tuple(one_of(name, known) for name in text.split(",") if name)
+
+
 def _subset(text: str, store: Store) -> str:
     store.subset(text)
     return text
@@ -248,6 +257,8 @@ _READERS: dict[str, Callable[[str, Store, Selection], Any]] = {
     "target": lambda text, *_: one_of(text, TARGETS),
     "hidden": lambda text, store, _: mask_text(text, store),
     "blur": lambda text, *_: yes_or_no(text),
+    "metric": lambda text, *_: text[:60],
+    "curves": lambda text, store, _: _curves(text, store),
     "slice_by": lambda text, store, _: one_of(text, store.slice_columns),
 }
 """What a link may name → how it is read, in the order in which one may depend on another."""

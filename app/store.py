@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from app.images import Described, Images, Recent, decode
 from app.jobs import Job, Jobs
+from app.runs import Runs
 from app.selection import Scoring, Selection
 from ccan.cases import Cases, case_file
 from ccan.data import load_dataset, read_options
@@ -119,6 +120,7 @@ class Store(Images):
         cases: Path | None = None,
     ) -> None:
         super().__init__(index)
+        self.runs = Runs(Path("runs"))
         self.cases = Cases(cases or case_file(index.dataset))
         self.predictor, self.report, self.checkpoint = predictor, report, checkpoint
         self.dataset = index.dataset

@@ -21,7 +21,7 @@ from app.saving import Download, save
 from app.selection import TABS, Selection, Tab, from_link
 from app.serving import ASSETS
 from app.store import Store
-from app.views import attention, errors, header, overview, parts, rank
+from app.views import attention, errors, header, overview, parts, rank, runs
 from ccan.errors import CCANError
 
 Show = Callable[[Store, Selection], str]
@@ -31,6 +31,7 @@ VIEWS: dict[Tab, tuple[Show, ...]] = {
     "attention": (attention.show,),
     "parts": (parts.show,),
     "errors": (errors.show,),
+    "runs": (runs.show,),
 }
 PIECES = [(tab, show) for tab in TABS for show in VIEWS[tab]]
 """Every piece of every view, in the order of the page."""

@@ -265,6 +265,20 @@ def counts_figure(table: Table, name: str, count: str) -> Figure:
     return _quiet(figure)
 
 
+def curves_figure(curves: Mapping[str, Sequence[tuple[int, float]]], metric: str) -> Figure:
+    """Curves over epochs, name → (epoch, value)."""
+    figure = new_figure(7.2, 3.4)
+    axis = figure.subplots()
+    for name, points in curves.items():
+        axis.plot(
+            *zip(*points, strict=True), marker=".", linewidth=1.4, label=name
+        ) if points else None
+    axis.set_xlabel("epoch", fontsize=8)
+    axis.set_ylabel(metric.replace("_", " "), fontsize=8)
+    axis.legend(fontsize=7, frameon=False)
+    return _quiet(figure)
+
+
 def distances_figure(
     edges: Values, genuine: NDArray[Any], impostor: NDArray[Any], thresholds: Mapping[str, float]
 ) -> Figure:

@@ -262,7 +262,7 @@ const keys = {
   n: ['step', '1'], p: ['step', '-1'], r: ['random', ''], h: ['hardest', ''],
   ']': ['neighbour', '1'], '[': ['neighbour', '-1'],
 };
-const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts', 5: 'errors' };
+const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts', 5: 'errors', 6: 'runs' };
 if (element.closest('#ccan-header') || element.id === 'ccan-header') {
   document.addEventListener('keydown', (event) => {
     const header = element.querySelector('header[data-link]');

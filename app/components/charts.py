@@ -151,3 +151,64 @@ def heat_table(
             cells += tag("td", inside, style=style, class_=class_)
         body += tag("tr", cells)
     return tag("table", body, class_="heat")
+
+
+CURVE_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#8c6d31",
+    "#56b4e9",
+    "#5f6b7a",
+    "#7b61c4",
+)
+DASHES = ("", "7 3", "2 3", "9 3 2 3")
+
+
+def curve_colour(place: int) -> str:
+    """The colour of the place-th curve."""
+    return CURVE_COLOURS[place % len(CURVE_COLOURS)]
+
+
+def curve_chart(series: Mapping[str, Sequence[tuple[int, float]]], metric: str) -> str:
+    """Curves over epochs on one scale; colour and dashes tell them apart, their names stand at a pointer's rest."""
+    points = [point for one in series.values() for point in one]
+    if not points:
+        return text("Nothing was measured yet.", "p", class_="empty")
+    width, height, left, bottom, top = 940, 280, 58, 30, 12
+    last = max(2, *(x for x, _ in points))
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + (width - left - 20) * (x - 1) / (last - 1),
+            height - bottom - (height - bottom - top) * (y - low) / (high - low),
+        )
+
+    body = ""
+    for value in np.linspace(low, high, 5):
+        y = at(1, float(value))[1]
+        body += f'<line x1="{left}" x2="{width - 10}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+        body += f'<text x="{left - 7}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+    for epoch in sorted({1, *np.linspace(1, last, 6).round().astype(int).tolist()}):
+        body += f'<text x="{at(epoch, low)[0]:.1f}" y="{height - 8}" text-anchor="middle">{epoch}</text>'
+    for place, (name, one) in enumerate(series.items()):
+        if not one:
+            continue
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in one))
+        x, y = at(*one[-1])
+        stroke = (
+            f"stroke:{curve_colour(place)};stroke-dasharray:{DASHES[place % len(DASHES)] or 'none'}"
+        )
+        body += tag(
+            "g",
+            text(f"{name}: {metric} {one[-1][1]:.4g} after epoch {one[-1][0]}", "title")
+            + f'<polyline points="{drawn}" class="curve" style="{stroke}"/>'
+            + f'<path d="M{x - 4:.1f} {y:.1f}h8M{x:.1f} {y - 4:.1f}v8" class="curve" style="{stroke}"/>',
+        )
+    return (
+        f'<svg class="chart wide" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="curves over epochs">{body}</svg>'
+    )

@@ -15,6 +15,7 @@ TITLES: dict[Tab, str] = {
     "attention": "Attention",
     "parts": "Parts",
     "errors": "Errors",
+    "runs": "Runs",
 }
 MODEL_TABS = ("attention", "parts")
 """Views that ask the network, and wait in its queue."""

@@ -77,6 +77,16 @@ some are mistakes in the labels, and only eyes can tell.</p>
 <p>All of it is kept in a file that only grows: several people may work at once, a crash loses nothing, and
 <code>ccan.cases.Cases</code> reads it in a notebook.</p>""",
     ),
+    "runs": (
+        "What does one read in a curve and in a table of ablations?",
+        """
+<p class="eq">L = L<sub>ID</sub><sup>G</sup> + L<sub>ID</sub><sup>L</sup> + L<sub>T</sub><sup>G</sup> +
+L<sub>T</sub><sup>L</sup></p>
+<p>At the beginning an identity loss is about log K, K the number of people: the network guesses. Then it falls; when
+the <b>active</b> triplets run out while the identity loss still falls, the triplet loss has done its work. A table of
+ablations needs the <b>spread over seeds</b>: a difference smaller than that is nothing, whatever its p, since p asks
+about other people in the test and not about another training.</p>""",
+    ),
 }
 
 

@@ -65,9 +65,8 @@ class AblationTable:
         writer.writerows(_csv_values(row) for row in self.rows)
         return text.getvalue()
 
-    def to_markdown(self) -> str:
-        """The table with its question and what the columns mean, as Markdown text."""
-        ablation = ABLATIONS[self.name]
+    def texts(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows, as they are printed for people; `note` says what the columns are."""
         with_paper = any(row.paper is not None for row in self.rows)
         head = [
             "",
@@ -81,21 +80,25 @@ class AblationTable:
             "images/s",
         ]
         head += ["paper: mAP", "rank-1"] if with_paper else []
-        lines = [f"**{ablation.asks}** ({ablation.source})", ""]
-        lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        lines += [f"| {' | '.join(_markdown_values(row, with_paper))} |" for row in self.rows]
-        return "\n".join(
-            [
-                *lines,
-                "",
-                f"{self.dataset}, {self.epochs} epochs. mAP and rank-1 in per cent: mean ± standard deviation over "
-                f"seeds. Δ mAP: points against “{ablation.against}” on the seeds that both have, with an interval over "
-                "resampled identities; p: paired permutation test of identities. Both take these very trainings as "
-                "given, so that the spread over seeds comes on top. GFLOP: one image forward, multiplications and "
-                "additions both counted. images/s: training.",
-                "",
-            ]
+        return head, [_texts_of(row, with_paper) for row in self.rows]
+
+    def note(self) -> str:
+        """What was run, and what the columns are."""
+        return (
+            f"{self.dataset}, {self.epochs} epochs. mAP and rank-1 in per cent: mean ± standard deviation over "
+            f"seeds. Δ mAP: points against “{ABLATIONS[self.name].against}” on the seeds that both have, with an "
+            "interval over resampled identities; p: paired permutation test of identities. Both take these very "
+            "trainings as given, so that the spread over seeds comes on top. GFLOP: one image forward, "
+            "multiplications and additions both counted. images/s: training."
         )
+
+    def to_markdown(self) -> str:
+        """The table with its question and what the columns mean, as Markdown text."""
+        ablation = ABLATIONS[self.name]
+        head, rows = self.texts()
+        lines = [f"**{ablation.asks}** ({ablation.source})", "", f"| {' | '.join(head)} |"]
+        lines += ["|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
+        return "\n".join([*lines, "", self.note(), ""])
 
 
 def ablation_table(sweep: Sweep, name: AblationName) -> AblationTable:
@@ -137,7 +140,7 @@ def spread_of(values: tuple[float, ...]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _markdown_values(row: Row, with_paper: bool) -> list[str]:
+def _texts_of(row: Row, with_paper: bool) -> list[str]:
     def figure(values: tuple[float, ...]) -> str:
         if not values:
             return "–"

@@ -308,6 +308,7 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         hidden="00ff00ff",
         blur=True,
         slice_by="camera",
+        metric="loss",
     )
     link = to_link(selection, store)
     assert link.startswith("?query=query/") and "cameras=1,3" in link
@@ -318,6 +319,7 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         "flip",
         "rerank",
         "who",
+        "curves",
     }
     switched = replace(selection, flip=True, rerank=True, weights=())
     values = dict(part.split("=") for part in to_link(switched, store)[1:].split("&"))
@@ -366,7 +368,7 @@ def test_the_header_tells_what_is_loaded_and_chosen(store: Store, start: Selecti
     for tab in ("attention", "parts"):
         assert Page(header.show(store, replace(start, tab=tab))).tags[0][1]["data-event"] == "ask"
     tabs = {one["data-value"]: one for one in page.buttons("tab")}
-    assert list(tabs) == ["overview", "rank", "attention", "parts", "errors"]
+    assert list(tabs) == ["overview", "rank", "attention", "parts", "errors", "runs"]
     assert [name for name, one in tabs.items() if one["aria-selected"] == "true"] == ["overview"]
     interval = store.confidence
     assert interval is not None

@@ -19,6 +19,7 @@ from PIL import Image
 from app.actions import ACTIONS, act, query_list
 from app.components.charts import heat_table
 from app.jobs import KEPT, Job, Jobs, Stopped
+from app.runs import Runs
 from app.saving import FIGURES, KINDS, save
 from app.selection import (
     LENSES,
@@ -34,7 +35,7 @@ from app.selection import (
     to_link,
 )
 from app.store import Recent, Store, measured_trust
-from app.views import attention, errors, header, help, overview, parts, rank
+from app.views import attention, errors, header, help, overview, parts, rank, runs
 from ccan.cases import VERDICTS as CASE_VERDICTS
 from ccan.data.records import ReIDDataset
 from ccan.errors import CCANError, ConfigError, DatasetError
@@ -46,6 +47,7 @@ from ccan.explain.counterfactual import counterfactuals
 from ccan.explain.votes import round_trip, split_votes
 from ccan.plots import ColourScale
 from ccan.predictor import Predictor
+from ccan.training.journal import RunFolder
 from tests.pages import HOSTILE, Page, make_store, png, uploaded
 from tests.small import SMALL_MODEL, small_dataset, write_checkpoint
 
@@ -619,7 +621,7 @@ def test_two_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
 # Whatever is done, in whatever order
 
 ALL_VIEWS = (overview.show, rank.show_controls, rank.show_results, attention.show, parts.show,
-    errors.show, header.show)  # fmt: skip
+    errors.show, runs.show, header.show)  # fmt: skip
 
 
 def some_value(store: Store, chance: random.Random, action: str) -> object:
@@ -663,6 +665,8 @@ def some_value(store: Store, chance: random.Random, action: str) -> object:
         "tag": lambda: choose(["a", "b", "look-alike"]),
         "note": lambda: "some words",
         "judge": lambda: f"{choose(CASE_VERDICTS)} {chance.randint(0, 3)}",
+        "curve": lambda: choose(["", "none"]),
+        "metric": lambda: choose(["loss", "x"]),
         "slice_by": lambda: choose(store.slice_columns),
     }.get(action, lambda: choose("01"))()
 
@@ -744,11 +748,19 @@ def test_a_name_that_both_sides_have_means_two_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_saved_as_picture_and_numbers(store: Store, name: str) -> None:
+def test_every_figure_is_saved_as_picture_and_numbers(
+    store: Store, name: str, tmp_path: Path
+) -> None:
     selection = act(store, failing(store), "paint", "strip 2")
     if not store.cases.images():
         act(store, selection, "tag", "seen")
         store.cases.judge(store.gallery_ids[0], store.gallery_ids[1], "same")
+    if name == "curves":
+        folder = RunFolder(tmp_path / "one")
+        folder.start({}, {})
+        for epoch in range(4):
+            folder.write(epoch, {"loss": 2.5 / (epoch + 1)})
+        store.runs = Runs(tmp_path)
     if name == "hubs" and not len(store.diagnosed().hubs.rows):
         with pytest.raises(ConfigError, match="no image stands out"):
             save(store, selection, "hubs.csv")
@@ -1017,7 +1029,7 @@ def test_hostile_names_stay_text_everywhere(
 def test_every_view_has_its_help_and_pictures_have_words(store: Store, start: Selection) -> None:
     shows: dict[Tab, Callable[[Store, Selection], str]] = {
         "overview": overview.show, "rank": rank.show_controls, "attention": attention.show,
-        "parts": parts.show, "errors": errors.show,
+        "parts": parts.show, "errors": errors.show, "runs": runs.show,
     }  # fmt: skip
     assert set(shows) == set(help.WORDS)
     for tab, show in shows.items():
