@@ -616,5 +616,6 @@ def test_errors_are_gone_through_by_key_and_a_kill_loses_nothing(
         assert page.inner_text("header .file") == query
         assert "seen by n and p" in page.inner_text(".notes")
         assert page.locator(".tags button[data-do=tag][aria-pressed=true]").count() == 2
+        page.goto("about:blank")
     finally:
         stop(process)
