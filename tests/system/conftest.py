@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Iterator
+
 import pytest
 
 from app.store import Store
 from ccan.data.records import ReIDDataset
 from tests.pages import make_store
 from tests.small import small_dataset, small_predictor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept() -> Iterator[None]:
+    """Event loops that Gradio and its clients leave open do not trouble the modules that come after."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
