@@ -66,7 +66,7 @@ def choose(store: Store, selection: Selection, value: Any) -> Selection:
 
 def step(store: Store, selection: Selection, value: Any) -> Selection:
     """The next (+1) or previous (-1) query in the order of the list."""
-    ids = query_list(store, selection)
+    ids = _walked(store, selection)
     by = {"1": 1, "-1": -1}[str(value)]
     if selection.query not in ids:
         return show_query(store, selection, ids[0])
@@ -83,7 +83,15 @@ def random_query(store: Store, selection: Selection, _: Any) -> Selection:
 def hardest(store: Store, selection: Selection, _: Any) -> Selection:
     """The hardest query; the list is sorted by hardness, so that “next” goes on from there."""
     sorted_ = replace(selection, order="hardest")
-    return show_query(store, sorted_, query_list(store, sorted_)[0])
+    return show_query(store, sorted_, _walked(store, sorted_)[0])
+
+
+def _walked(store: Store, selection: Selection) -> list[str]:
+    """`query_list`, at least one. Raises: ConfigError where the last one has lost its tag."""
+    ids = query_list(store, selection)
+    if not ids:
+        raise ConfigError("no query is left here; press ✕ beside it to walk through all again")
+    return ids
 
 
 def query_list(store: Store, selection: Selection) -> list[str]:
@@ -305,10 +313,17 @@ def measure(store: Store, selection: Selection, _: Any) -> Selection:
 
 
 def tag(store: Store, selection: Selection, value: Any) -> Selection:
-    """Give the query a tag, or take it away where it has it."""
-    name = " ".join(str(value).split())
-    change = store.cases.untag if name in store.cases.tags(selection.query) else store.cases.tag
-    change(_lasting(store, selection), name, who=selection.who, model=store.checkpoint)
+    """Give the query a tag. Not a switch: on a page that is a moment old it would take away what somebody just gave."""
+    image = _lasting(store, selection)
+    if value not in store.cases.tags(image):
+        store.cases.tag(image, str(value), who=selection.who, model=store.checkpoint)
+    return selection
+
+
+def untag(store: Store, selection: Selection, value: Any) -> Selection:
+    """Take a tag of the query away."""
+    image = _lasting(store, selection)
+    store.cases.untag(image, str(value), who=selection.who, model=store.checkpoint)
     return selection
 
 
@@ -387,6 +402,7 @@ ACTIONS: dict[str, Action] = {
     "paint": paint,
     "measure": measure,
     "tag": tag,
+    "untag": untag,
     "note": note,
     "remove_note": remove_note,
     "judge": judge,

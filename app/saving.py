@@ -78,10 +78,10 @@ def save(store: Store, selection: Selection, value: object) -> Download:
     """A figure by its name and ending, ``cmc.png``. Raises: ConfigError for one that there is not."""
     name, _, kind = str(value).partition(".")
     if str(value) == "report.html":
-        report = store.case_report(selection.blur).value
-        if report is None:
-            raise ConfigError("the report is still being written; try again in a moment")
-        return Download("report.html", kind, report)
+        job = store.found_report(selection.blur)
+        if job is None or job.value is None:
+            raise ConfigError("there is no finished report of what is tagged now; write it first")
+        return Download("report.html", kind, job.value)
     if name not in FIGURES or kind not in KINDS:
         raise ConfigError(f"there is no figure {str(value)[:40]!r} to save")
     with _DRAWING:

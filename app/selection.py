@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from ccan.explain.attention import SUMMARIES, Summary
 
@@ -135,8 +135,8 @@ def to_link(selection: Selection, store: Store) -> str:
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_as_text, value))
+    if isinstance(value, tuple):  # a comma within a name is not one between names
+        return ",".join(quote(_as_text(one), safe="/=+.-") for one in value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(int(value)) if isinstance(value, bool) else str(value)
@@ -224,7 +224,7 @@ def _cameras(text: str, store: Store) -> tuple[int, ...]:
 
 def _curves(text: str, store: Store) -> tuple[str, ...]:
     known = {run.name for run in store.runs.all()}
-    return tuple(one_of(name, known) for name in text.split(",") if name)
+    return tuple(one_of(unquote(name), known) for name in text.split(",") if name)
 
 
 def _subset(text: str, store: Store) -> str:

@@ -9,7 +9,6 @@ from html import escape
 
 import numpy as np
 
-from app.actions import query_list
 from app.components.html import button, choices, empty, panel, pending, percent, person, tag, text
 from app.components.html import save_menu as saves
 from app.selection import Selection
@@ -73,23 +72,19 @@ def _case(store: Store, selection: Selection) -> str:
             title, empty("An upload is not kept, and neither would be what is said about it.")
         )
     given = store.cases.tags(query)
-    quick = "".join(
+    known = dict.fromkeys([*QUICK_TAGS.values(), *given, *list(store.cases.counts())[:12]])
+    keys = {name: key for key, name in QUICK_TAGS.items()}
+    chips = "".join(
         button(
             escape(name),
-            "tag",
+            "untag" if name in given else "tag",
             name,
             pressed=name in given,
-            title=f"{name} ({key})",
-            hot=key,
+            hot=keys.get(name),
         )
-        for key, name in QUICK_TAGS.items()
+        for name in known
     )
-    others = "".join(
-        button(escape(name), "tag", name, pressed=name in given)
-        for name in dict.fromkeys([*given, *list(store.cases.counts())[:12]])
-        if name not in QUICK_TAGS.values()
-    )
-    tags = tag("div", quick + others, class_="choices tags", role="group", aria_label="Tags")
+    tags = tag("div", chips, class_="choices tags", role="group", aria_label="Tags")
     fields = _field("tag", "another tag (t)", "t") + _field(
         "note", "a note (m), Enter keeps it", "m"
     )
@@ -243,7 +238,6 @@ def _rounded(value: str) -> str:
 def _hardest(store: Store, selection: Selection, found: Diagnosis) -> str:
     """The hardest queries of those that one walks through, with what stands before their match."""
     ids = list(store.subset(selection.subset))
-    ids = query_list(store, selection) if selection.order == "hardest" else ids
     pages = max(1, -(-len(ids) // ROWS))
     here = ids.index(selection.query) // ROWS if selection.query in ids else 0
     page = min(here if selection.page is None else selection.page, pages - 1)

@@ -593,11 +593,13 @@ def test_errors_are_gone_through_by_key_and_a_kill_loses_nothing(
         page.goto(f"{found}?tab=errors")
         page.wait_for_selector(".errors .kinds")
         page.keyboard.press("o")
-        page.wait_for_selector("button[data-do=tag][data-value=occlusion][aria-pressed=true]")
+        page.wait_for_selector("button[data-do=untag][data-value=occlusion][aria-pressed=true]")
         page.keyboard.press("t")
         page.keyboard.type("only the bag")
         page.keyboard.press("Enter")
-        page.wait_for_selector("button[data-do=tag][data-value='only the bag'][aria-pressed=true]")
+        page.wait_for_selector(
+            "button[data-do=untag][data-value='only the bag'][aria-pressed=true]"
+        )
         page.keyboard.press("Escape")
         page.evaluate("document.activeElement.blur()")
         page.keyboard.press("m")
@@ -615,7 +617,7 @@ def test_errors_are_gone_through_by_key_and_a_kill_loses_nothing(
         page.wait_for_selector(".notes li")
         assert page.inner_text("header .file") == query
         assert "seen by n and p" in page.inner_text(".notes")
-        assert page.locator(".tags button[data-do=tag][aria-pressed=true]").count() == 2
+        assert page.locator(".tags button[data-do=untag][aria-pressed=true]").count() == 2
         page.goto("about:blank")
     finally:
         stop(process)

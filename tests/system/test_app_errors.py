@@ -50,10 +50,10 @@ def page_of(store: Store, selection: Selection) -> Page:
 def test_a_tag_is_given_shown_counted_walked_and_taken_away(fresh: Store, here: Selection):
     assert "Nothing is tagged yet" in page_of(fresh, here).words
     after = act(fresh, here, "tag", "occlusion")
-    after = act(fresh, after, "tag", "  my   own ")
+    after = act(fresh, after, "tag", "my own")
     pressed = {
         one["data-value"]
-        for one in page_of(fresh, after).buttons("tag")
+        for one in page_of(fresh, after).buttons("untag")
         if one["aria-pressed"] == "true"
     }
     assert pressed == {"occlusion", "my own"}
@@ -65,10 +65,29 @@ def test_a_tag_is_given_shown_counted_walked_and_taken_away(fresh: Store, here: 
     assert query_list(fresh, act(fresh, walking, "subset", "tagged")) == [here.query, third]
     link = dict(pair.split("=", 1) for pair in to_link(walking, fresh)[1:].split("&"))
     assert from_link({**link, "subset": "tag:occlusion"}, fresh)[1] == ""
-    act(fresh, walking, "tag", "occlusion")
+    act(fresh, walking, "untag", "occlusion")
     assert query_list(fresh, walking) == [third]  # at once, not from memory
     # Another program sees the same, and so does the dashboard after a restart.
     assert Cases(fresh.cases.path).tags(here.query) == ["my own"]
+
+
+def test_the_same_tag_by_two_people_at_once_stays(fresh: Store, here: Selection):
+    """Neither page shows the other's tag yet: the second press must not take away what the first one gave."""
+    for who in ("anna", "ben"):
+        act(fresh, replace(here, who=who), "tag", "occlusion")
+    assert fresh.cases.tags(here.query) == ["occlusion"]
+
+
+def test_when_the_last_query_of_a_tag_is_gone_one_is_told(fresh: Store, here: Selection):
+    walking = act(fresh, act(fresh, here, "tag", "only"), "subset", "tag:only")
+    act(fresh, walking, "untag", "only")
+    assert query_list(fresh, walking) == []
+    for action, value in (("step", "1"), ("hardest", "")):
+        with pytest.raises(ConfigError, match="no query is left here"):
+            act(fresh, walking, action, value)
+    assert act(fresh, walking, "random", "").query == here.query
+    Page(errors.show(fresh, walking) + header.show(fresh, walking))
+    assert len(query_list(fresh, act(fresh, walking, "subset", ""))) == len(fresh.query_ids)
 
 
 def test_notes_stay_until_they_are_taken_away_and_are_text(fresh: Store, here: Selection):
@@ -89,7 +108,7 @@ def test_notes_stay_until_they_are_taken_away_and_are_text(fresh: Store, here: S
 
 def test_an_upload_takes_no_tag(fresh: Store, here: Selection):
     brought = act(fresh, here, "upload", uploaded(png()))
-    for action in ("tag", "note", "remove_note"):
+    for action in ("tag", "untag", "note", "remove_note"):
         with pytest.raises(ConfigError, match="an upload is not kept"):
             act(fresh, brought, action, "x")
     assert "An upload is not kept" in page_of(fresh, brought).words
@@ -199,7 +218,7 @@ def test_the_report_of_tagged_queries_holds_what_was_said(fresh: Store, here: Se
     with pytest.raises(ConfigError, match="no query is tagged yet"):
         act(fresh, here, "report", "")
     after = act(fresh, act(fresh, here, "tag", "look-alike"), "note", "the <same> bag")
-    with pytest.raises(ConfigError, match="still being written"):
+    with pytest.raises(ConfigError, match="no finished report"):
         save(fresh, after, "report.html")
     act(fresh, after, "report", "")
     job = fresh.found_report(False)

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -87,6 +88,15 @@ def test_one_chooses_curves_and_metric_and_the_link_keeps_them(store: Store, her
         act(store, after, "curve", "none")
     rows = save(store, after, "curves.csv").data.decode().splitlines()
     assert rows == ["run,epoch,learning_rate", "r2,1,0.1"]
+
+
+def test_a_comma_in_a_name_is_no_border_of_names(store: Store, here: Selection):
+    names = ["a,b", "c", "50%2C"]
+    for name in names:
+        write_run(store.runs.folder / name, [1.0])
+    chosen = replace(here, curves=tuple(names))
+    link = dict(parse_qsl(to_link(chosen, store)[1:]))
+    assert from_link(link, store) == (chosen, "")
 
 
 def test_never_more_curves_than_one_can_tell_apart(store: Store, here: Selection):

@@ -663,6 +663,7 @@ def some_value(store: Store, chance: random.Random, action: str) -> object:
         "tab": lambda: choose(TABS),
         "summary": lambda: choose(SUMMARIES),
         "tag": lambda: choose(["a", "b", "look-alike"]),
+        "untag": lambda: choose(["a", "b"]),
         "note": lambda: "some words",
         "judge": lambda: f"{choose(CASE_VERDICTS)} {chance.randint(0, 3)}",
         "curve": lambda: choose(["", "none"]),
