@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,38 +22,25 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from app.images import Described, Images, Recent, decode
-from app.jobs import Job, Jobs
+from app.images import Described, Recent, decode
+from app.jobs import Job
+from app.judged import Judged
 from app.runs import Runs
 from app.selection import Scoring, Selection
-from ccan.cases import Cases, case_file
+from ccan.cases import Cases
 from ccan.data import load_dataset, read_options
-from ccan.diagnosis import (
-    Diagnosis,
-    DistanceDistributions,
-    diagnose,
-    distance_distributions,
-    hardest_first,
-)
-from ccan.diagnosis.rankings import NOBODY
-from ccan.errors import CCANError, ConfigError, DatasetError
+from ccan.errors import ConfigError, DatasetError
 from ccan.evaluation import (
-    CameraPairs,
-    Confidence,
     EvaluationReport,
     FeatureSet,
     Ranking,
     ReRanking,
-    bootstrap,
-    camera_pairs,
     evaluate_features,
     rank_gallery,
 )
 from ccan.evaluation.features import describe, mirror_average
-from ccan.evaluation.protocol import judge
 from ccan.evaluation.ranking import rank_distances
 from ccan.evaluation.rerank import reranked_distances
-from ccan.evaluation.slices import CAMERA, Slice, slice_groups, slice_report
 from ccan.explain.account import stream_terms
 from ccan.explain.attention import (
     AttentionRecord,
@@ -100,7 +87,7 @@ class Painted:
     maps: dict[str, Picture]
 
 
-class Store(Images):
+class Store(Judged):
     """The dashboard's data.
 
     Args:
@@ -119,18 +106,13 @@ class Store(Images):
         checkpoint: str,
         cases: Path | None = None,
     ) -> None:
-        super().__init__(index)
+        super().__init__(index, report, cases)
         self.runs = Runs(Path("runs"))
-        self.cases = Cases(cases or case_file(index.dataset))
-        self.predictor, self.report, self.checkpoint = predictor, report, checkpoint
-        self.dataset = index.dataset
-        self.gallery_cameras = index.gallery.cameras
-        self.cameras: list[int] = np.unique(self.gallery_cameras).tolist()
+        self.predictor, self.checkpoint = predictor, checkpoint
         self.slots: list[str] = slot_names(predictor.config) if predictor else []
         self.silent = silent_slots(predictor.model) if predictor else ()
         self.streams: list[str] = stream_names(predictor.model) if predictor else []
         self.trust = measured_trust(checkpoint) if predictor else {}
-        self.jobs = Jobs()
         self._rankings: Recent[Ranking] = Recent(RANKINGS_KEPT)
         self._traces: Recent[Trace] = Recent(TRACES_KEPT)
         self._maps: Recent[Any] = Recent(MAPS_KEPT)
@@ -468,173 +450,7 @@ class Store(Images):
         """The image beside the query: the chosen one, or the nearest that counts."""
         return selection.match or self.nearest(selection.query)
 
-    # The evaluation
-
-    @cached_property
-    def by_difficulty(self) -> list[str]:
-        """Ids of the queries, hardest first; those without a match last."""
-        hardest = hardest_first(self.report).tolist()
-        rest = np.flatnonzero(~self.report.valid).tolist()
-        return [self.query_ids[row] for row in [*hardest, *rest]]
-
-    @cached_property
-    def difficulty(self) -> dict[str, int]:
-        """Query → its place among the hardest, from 1."""
-        return {query: place for place, query in enumerate(self.by_difficulty, start=1)}
-
-    @cached_property
-    def confidence(self) -> Confidence | None:
-        """Intervals of mAP and rank 1; None where too few identities count."""
-        try:
-            return bootstrap(self.report)
-        except CCANError:
-            return None
-
-    def percentile(self, query: str) -> float:
-        """Share of the queries whose AP is lower, in per cent; NaN where the query has no match."""
-        ap = self.report.ap[self.query_rows[query]]
-        valid = self.report.ap[self.report.valid]
-        return float(100 * np.mean(valid < ap)) if ap == ap else np.nan
-
-    def camera_pairs(self) -> Job[CameraPairs]:
-        """Rank 1 and mAP from camera to camera."""
-        return self.jobs.begin(
-            "pairs", lambda _: camera_pairs(self.index.query, self.index.gallery)
-        )
-
-    def distributions(self) -> Job[DistanceDistributions]:
-        """Distances of all pairs that the protocol counts."""
-        return self.jobs.begin(
-            "distances", lambda _: distance_distributions(self.index.query, self.index.gallery)
-        )
-
-    @cached_property
-    def _subsets(self) -> Recent[dict[str, float]]:
-        return Recent(64)
-
-    def subset(self, name: str) -> dict[str, float]:
-        """Queries → AP of a named subset, hardest first.
-
-        ``hit:K``, ``miss:K``: the first match stands at rank K or before, or after it; ``pair:A:B``: queries of camera
-        A that have a match in camera B, with their AP against that camera's images alone; ``kind:NAME``: failures of
-        a kind; ``slice:COLUMN:VALUE``; ``taken:A:B``: queries of identity A that B stands ahead of; ``hub:IMAGE``:
-        queries with this wrong image in the head of their ranking; ``tag:NAME``, ``tagged``; "" = all.
-        Raises: ConfigError for another name.
-        """
-        if name.partition(":")[0] in ("tag", "tagged"):  # these change
-            return self._subset(name)
-        return self._subsets.get_or_make(name, lambda: self._subset(name))
-
-    def _subset(self, name: str) -> dict[str, float]:
-        report, order = self.report, self.by_difficulty
-        kind, _, rest = name.partition(":")
-        try:
-            if kind == "pair":
-                first, second = map(int, rest.split(":"))
-                return self._pair(first, second)
-            if kind in self._CHOSEN:
-                return self._with_ap(self._CHOSEN[kind](self, rest))
-            rank = int(rest) if name else 0
-        except (ValueError, KeyError) as error:
-            raise ConfigError(f"there is no subset {name[:40]!r}") from error
-        if not name:
-            chosen = np.ones(len(order), bool)
-        elif kind in ("hit", "miss") and rank >= 1:
-            hit = report.valid & (report.first_match <= rank)
-            chosen = hit if kind == "hit" else report.valid & ~hit
-        else:
-            raise ConfigError(f"there is no subset {name[:40]!r}")
-        return self._with_ap(chosen)
-
-    def _with_ap(self, chosen: NDArray[np.bool_]) -> dict[str, float]:
-        rows = [self.query_rows[query] for query in self.by_difficulty]
-        return {self.query_ids[row]: float(self.report.ap[row]) for row in rows if chosen[row]}
-
-    def _pair(self, first: int, second: int) -> dict[str, float]:
-        rows = np.flatnonzero(self.index.query.cameras == first)
-        columns = np.flatnonzero(self.index.gallery.cameras == second)
-        if not len(rows) or not len(columns):
-            raise ConfigError(f"there is no pair of cameras {first} and {second}")
-        cell = judge(self.index.query.select(rows), self.index.gallery.select(columns))
-        order = hardest_first(cell).tolist()
-        return {self.query_ids[rows[place]]: float(cell.ap[place]) for place in order}
-
-    # Errors
-
-    @property
-    def slice_columns(self) -> list[str]:
-        """Columns that the queries can be sliced by."""
-        return [CAMERA, *self.index.query.metadata]
-
-    def diagnosis(self) -> Job[Diagnosis]:
-        """Failures by kind, confusers, hubs, label suspects: worked out once, beside the page."""
-
-        def work(report: Any) -> Diagnosis:
-            report(0, 1, "sorting the failures")
-            branches = 2 if len(self.index.branches) == 2 else 1
-            return diagnose(self.index.query, self.index.gallery, branches=branches)
-
-        return self.jobs.begin("diagnosis", work)
-
-    def diagnosed(self) -> Diagnosis:
-        """The finished diagnosis. Raises: ConfigError while it is being worked out."""
-        job = self.diagnosis()
-        job.wait(20)
-        if job.value is None:
-            raise ConfigError(job.error or "the failures are still being sorted; try again soon")
-        return job.value
-
-    def _of_kind(self, name: str) -> NDArray[np.bool_]:
-        return {kind.name: kind.holds for kind in self.diagnosed().failures.kinds}[name]
-
-    def _of_slice(self, name: str) -> NDArray[np.bool_]:
-        column, _, value = name.partition(":")
-        return dict(slice_groups(self.report, column))[value]
-
-    def _taken(self, name: str) -> NDArray[np.bool_]:
-        who, whom = map(int, name.split(":"))
-        tops = self.diagnosed().tops
-        seen = tops.rows != NOBODY
-        theirs = seen & (self.index.gallery.identities[tops.rows] == whom)
-        first = np.where(tops.right.any(axis=1), tops.right.argmax(axis=1), tops.rows.shape[1])
-        ahead = theirs & (np.arange(tops.rows.shape[1]) < first[:, None])
-        return tops.failed & ahead.any(axis=1) & (self.index.query.identities == who)
-
-    def _near_hub(self, image: str) -> NDArray[np.bool_]:
-        tops = self.diagnosed().tops
-        return ((tops.rows == self.gallery_rows[image]) & ~tops.right).any(axis=1)
-
-    def _tagged(self, tag: str | None) -> NDArray[np.bool_]:
-        if tag == "":
-            raise ValueError(tag)
-        return np.isin(self.query_ids, self.cases.images(tag))
-
-    _CHOSEN: ClassVar[dict[str, Callable[[Any, str], NDArray[np.bool_]]]] = {
-        "kind": _of_kind,
-        "slice": _of_slice,
-        "taken": _taken,
-        "hub": _near_hub,
-        "tag": _tagged,
-        "tagged": lambda self, _: self._tagged(None),
-    }
-    """Kind of a subset → which queries it holds."""
-
-    @cached_property
-    def people(self) -> list[str]:
-        """Ids of all images with a known person, queries first: the rows of label suspects."""
-        sides = ((self.query_ids, self.index.query), (self.gallery_ids, self.index.gallery))
-        return [ids[row] for ids, one in sides for row in np.flatnonzero(one.identities > 0)]
-
-    def suspect_pair(self, number: int) -> tuple[str, str]:
-        """Ids of the two images of a label suspect by its place in the list. Raises: ValueError for another."""
-        suspects = self.diagnosed().suspects.suspects
-        if not 0 <= number < len(suspects):
-            raise ValueError(number)
-        return self.people[suspects[number].first], self.people[suspects[number].second]
-
-    def slices(self, column: str) -> tuple[Slice, ...]:
-        """The averages by a column of the queries' metadata."""
-        return self._maps.get_or_make(("slices", column), lambda: slice_report(self.report, column))
+    # The report of tagged queries
 
     def found_report(self, blur: bool) -> Job[bytes] | None:
         """The report of what is tagged now, if somebody has asked for it."""
@@ -705,13 +521,6 @@ class Store(Images):
         """Number of positions of a slot."""
         geometry = self.geometry(slot)
         return geometry.rows * geometry.columns
-
-    def known_identity(self, text: str) -> int:
-        """An identity of the gallery. Raises: ValueError for what is none."""
-        identity = int(text)
-        if not (self.index.gallery.identities == identity).any():
-            raise ValueError(text)
-        return identity
 
 
 def _remarks(cases: Cases, image: str) -> list[str]:
