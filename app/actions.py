@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from app import lessons
 from app.images import MAX_UPLOAD_BYTES, too_large
+from app.maps import COLOURINGS
 from app.runs import DRAWN, drawn_runs
 from app.selection import (
     LENSES,
     MATRICES,
     ORDERS,
+    SIDES,
     TABS,
     TARGETS,
     VERDICTS,
@@ -26,6 +29,7 @@ from app.selection import (
     distance,
     mask_text,
     one_of,
+    prepared_set,
     shown_count,
     weight,
     yes_or_no,
@@ -33,6 +37,7 @@ from app.selection import (
 from app.store import Store
 from ccan.errors import CCANError, ConfigError, DatasetError
 from ccan.explain.attention import SUMMARIES
+from ccan.projection import LIMIT, MAPS
 
 Action = Callable[[Store, Selection, Any], Selection]
 
@@ -56,7 +61,7 @@ def act(store: Store, selection: Selection, name: object, value: object) -> Sele
 def show_query(store: Store, selection: Selection, query: str) -> Selection:
     """Another query; its nearest image comes with it, and what was painted on the old one goes."""
     store.sample(query)
-    return replace(selection, query=query, match=None, cell=None, page=None, hidden="")
+    return replace(selection, query=query, match=None, cell=None, page=None, hidden="", focus="")
 
 
 def choose(store: Store, selection: Selection, value: Any) -> Selection:
@@ -309,6 +314,146 @@ def measure(store: Store, selection: Selection, _: Any) -> Selection:
     return selection
 
 
+# Map
+
+
+def dot(store: Store, selection: Selection, value: Any) -> Selection:
+    """The point of a map that was clicked, by its number: a query is chosen, another image is put beside it."""
+    job = store.mapping(selection.whole)
+    number = int(value)
+    if job.value is None or not 0 <= number < len(job.value.ids):
+        raise ValueError(value)
+    image = job.value.ids[number]
+    if image in store.query_rows:
+        return replace(show_query(store, selection, image), focus=image, page=selection.page)
+    return replace(selection, match=image, focus=image)
+
+
+def lasso(store: Store, selection: Selection, value: Any) -> Selection:
+    """What was drawn around on a map; “” takes it away."""
+    text = str(value)
+    if text:
+        store.lassoed(text)
+    return replace(selection, lasso=text, page=None)
+
+
+def tag_lasso(store: Store, selection: Selection, value: Any) -> Selection:
+    """Give all images in the lasso a tag; an empty one is none."""
+    if str(value).strip():
+        images = store.lassoed(selection.lasso)
+        if not images:
+            raise ConfigError("no image lies in the lasso; draw it anew")
+        store.cases.tag_all(images, str(value), who=selection.who, model=store.checkpoint)
+    return selection
+
+
+def whole(store: Store, selection: Selection, value: Any) -> Selection:
+    """Map all images, or a part of them; a map of all that is still being made is stopped."""
+    wanted = yes_or_no(value) and store.mappable > LIMIT
+    if not wanted:
+        store.stop_mapping()
+    return replace(selection, whole=wanted, lasso="", page=None)
+
+
+# Compare
+
+
+def spot(store: Store, selection: Selection, value: Mapping[str, Any]) -> Selection:
+    """The query nearest to a point of the AP scatter, at shares x, y of it from its left and top."""
+    if store.other is None:
+        raise ConfigError("there is no second checkpoint to compare with; start with --compare")
+    found = store.compared
+    x, y = float(value["x"]), 1 - float(value["y"])
+    far = np.hypot(found.ap_a - x, found.ap_b - y)
+    row = int(found.rows[int(np.argmin(far))])
+    return replace(show_query(store, selection, store.query_ids[row]), page=selection.page)
+
+
+# Learn
+
+
+def lesson(store: Store, selection: Selection, value: Any) -> Selection:
+    """Begin a round: of ten queries of a subset, or of the “prepared” ones."""
+    name = (
+        lessons.prepared(selection.prepared)
+        if value == "prepared"
+        else lessons.drawn(int(_CHANCE.integers(10**6)), str(value))
+    )
+    first = lessons.queries_of(store, name)[0]
+    return _asked(show_query(store, replace(selection, lesson=name, answers=()), first))
+
+
+def _asked(selection: Selection) -> Selection:
+    """With nothing chosen or marked yet."""
+    return replace(selection, guess="", region="", revealed=False)
+
+
+def guess(store: Store, selection: Selection, value: Any) -> Selection:
+    """The candidate that is chosen, by its place."""
+    asked = _open_question(store, selection)
+    place = int(value)
+    if not 0 <= place < len(asked.candidates):
+        raise ValueError(value)
+    return replace(selection, guess=str(place))
+
+
+def _open_question(store: Store, selection: Selection) -> lessons.Question:
+    """The question that is not answered yet. Raises: ConfigError where there is none."""
+    asked = lessons.queries_of(store, selection.lesson) if selection.lesson else []
+    if selection.revealed or len(selection.answers) >= len(asked):
+        raise ConfigError("there is no question to answer; begin a round")
+    return lessons.question(store, asked[len(selection.answers)])
+
+
+def region(_: Store, selection: Selection, value: Any) -> Selection:
+    """The cells that are marked on the query."""
+    digits = str(value)
+    return replace(selection, region=digits if lessons.region_of(digits).any() else "")
+
+
+def answer(store: Store, selection: Selection, _: Any) -> Selection:
+    """Answer the question with what is chosen and marked."""
+    _open_question(store, selection)
+    if not selection.guess:
+        raise ConfigError("choose the image that shows the same person first, then answer")
+    text = lessons.answer(int(selection.guess), selection.region)
+    return replace(selection, answers=(*selection.answers, text), revealed=True)
+
+
+def next_question(store: Store, selection: Selection, _: Any) -> Selection:
+    """The next question, or the report after the last."""
+    asked = lessons.queries_of(store, selection.lesson)
+    number = len(selection.answers)
+    after = _asked(selection)
+    return show_query(store, after, asked[number]) if number < len(asked) else after
+
+
+def lesson_end(_: Store, selection: Selection, __: Any) -> Selection:
+    """Leave the round."""
+    return _asked(replace(selection, lesson="", answers=()))
+
+
+def again(store: Store, selection: Selection, value: Any) -> Selection:
+    """Look at a query of the round in Rank."""
+    return replace(choose(store, selection, value), tab="rank")
+
+
+def prepare(store: Store, selection: Selection, value: Any) -> Selection:
+    """Collect a query, or take it out again; “subset”: those one walks through; “”: begin anew."""
+    have = selection.prepared
+    if not value:
+        return replace(selection, prepared=())
+    if value == "subset":
+        valid = store.report.valid
+        more = [q for q in store.subset(selection.subset) if valid[store.query_rows[q]]]
+        queries = list(dict.fromkeys([*have, *more]))[: lessons.PREPARED]
+    elif value in have:
+        queries = [query for query in have if query != value]
+    else:
+        queries = [*have, one_of(value, store.query_rows)]
+    return replace(selection, prepared=prepared_set(queries, store))
+
+
 # Errors
 
 
@@ -401,6 +546,23 @@ ACTIONS: dict[str, Action] = {
     "move": move,
     "paint": paint,
     "measure": measure,
+    "dot": dot,
+    "lasso": lasso,
+    "tag_lasso": tag_lasso,
+    "whole": whole,
+    "maps": lambda _, now, value: replace(now, maps=one_of(value, (*MAPS, ""))),
+    "colour": lambda _, now, value: replace(now, colour=one_of(value, COLOURINGS)),
+    "trust": lambda _, now, value: replace(now, trust=yes_or_no(value)),
+    "spot": spot,
+    "compared": lambda _, now, value: replace(now, compared=one_of(value, SIDES)),
+    "lesson": lesson,
+    "guess": guess,
+    "region": region,
+    "answer": answer,
+    "next": next_question,
+    "lesson_end": lesson_end,
+    "again": again,
+    "prepare": prepare,
     "tag": tag,
     "untag": untag,
     "note": note,

@@ -39,6 +39,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--features", type=Path, help="features of any model (.npz, .safetensors) instead")
     add("--images", type=Path, help="folder of the pictures that the features file names")
     add("--runs", type=Path, default=Path("runs"), help="folder of run folders, for their curves")
+    add(
+        "--compare",
+        help="a second checkpoint (or features file) of the same images, to compare with",
+    )
     add("--cases", type=Path, help="file of tags and notes; by default one for each dataset")
     add(
         "--share", action="store_true", help="a public link through Gradio's servers; needs a login"
@@ -67,6 +71,13 @@ def open_store(options: argparse.Namespace) -> Store:
     return Store.of_features(options.features, options.images, cases=options.cases)
 
 
+def other_of(options: argparse.Namespace) -> argparse.Namespace:
+    """The same options with the second checkpoint, or the second features file, in place of the first."""
+    name = "checkpoint" if options.features is None else "features"
+    value = options.compare if options.features is None else Path(options.compare)
+    return argparse.Namespace(**{**vars(options), name: value})
+
+
 def serve(options: argparse.Namespace) -> None:
     """Load, build, launch; until interrupted, or for one request with --check."""
     require_gradio()
@@ -76,6 +87,9 @@ def serve(options: argparse.Namespace) -> None:
     port = free_port(options.host, 0 if options.check else options.port)
     print("Loading model, images and index (the first start takes up to a minute) …", flush=True)
     store = open_store(options)
+    if options.compare is not None:
+        print(f"Loading {options.compare} to compare with …", flush=True)
+        store.set_other(open_store(other_of(options)))
     store.runs = Runs(options.runs)
     device = store.predictor.device if store.predictor else "none, features only"
     print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {device}")

@@ -108,6 +108,12 @@ class Images:
         self.upload(image)
         return None
 
+    def indexed(self, image: str) -> str:
+        """The id itself if it is one of the dataset. Raises: KeyError for another."""
+        if image not in self.query_rows and image not in self.gallery_rows:
+            raise KeyError(image)
+        return image
+
     def sample(self, image: str) -> Sample | None:
         """The record of an indexed image; None for an upload. Raises: DatasetError for an unknown id."""
         place = self.place(image)

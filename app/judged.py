@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from app.images import Images, Recent
 from app.jobs import Job, Jobs
+from app.maps import Groups, Mapped, read_lasso
 from ccan.cases import Cases, case_file
+from ccan.data.records import JUNK
 from ccan.diagnosis import (
     Diagnosis,
     DistanceDistributions,
@@ -23,12 +25,13 @@ from ccan.diagnosis import (
     distance_distributions,
     hardest_first,
 )
-from ccan.diagnosis.rankings import NOBODY
+from ccan.diagnosis.rankings import NOBODY, all_images
 from ccan.errors import CCANError, ConfigError
 from ccan.evaluation import CameraPairs, Confidence, EvaluationReport, bootstrap, camera_pairs
 from ccan.evaluation.protocol import judge
 from ccan.evaluation.slices import CAMERA, Slice, slice_groups, slice_report
 from ccan.gallery import GalleryIndex
+from ccan.projection import LIMIT, project
 
 
 class Judged(Images):
@@ -50,6 +53,7 @@ class Judged(Images):
         self.cameras: list[int] = np.unique(self.gallery_cameras).tolist()
         self.jobs = Jobs()
         self._subsets: Recent[dict[str, float]] = Recent(64)
+        self._groups: Recent[Groups] = Recent(16)
         self._slices: Recent[tuple[Slice, ...]] = Recent(64)
 
     # The evaluation
@@ -98,7 +102,8 @@ class Judged(Images):
         ``hit:K``, ``miss:K``: the first match stands at rank K or before, or after it; ``pair:A:B``: queries of camera
         A that have a match in camera B, with their AP against that camera's images alone; ``kind:NAME``: failures of
         a kind; ``slice:COLUMN:VALUE``; ``taken:A:B``: queries of identity A that B stands ahead of; ``hub:IMAGE``:
-        queries with this wrong image in the head of their ranking; ``tag:NAME``, ``tagged``; "" = all.
+        queries with this wrong image in the head of their ranking; ``tag:NAME``, ``tagged``; ``lasso:LASSO``
+        (`app.maps`); "" = all.
         Raises: ConfigError for another name.
         """
         if name.partition(":")[0] in ("tag", "tagged"):  # these change
@@ -146,13 +151,16 @@ class Judged(Images):
         """Columns that the queries can be sliced by."""
         return [CAMERA, *self.index.query.metadata]
 
+    @property
+    def _branches(self) -> int:
+        return 2 if len(self.index.branches) == 2 else 1
+
     def diagnosis(self) -> Job[Diagnosis]:
         """Failures by kind, confusers, hubs, label suspects: worked out once, beside the page."""
 
         def work(report: Any) -> Diagnosis:
             report(0, 1, "sorting the failures")
-            branches = 2 if len(self.index.branches) == 2 else 1
-            return diagnose(self.index.query, self.index.gallery, branches=branches)
+            return diagnose(self.index.query, self.index.gallery, branches=self._branches)
 
         return self.jobs.begin("diagnosis", work)
 
@@ -196,8 +204,75 @@ class Judged(Images):
         "hub": _near_hub,
         "tag": _tagged,
         "tagged": lambda self, _: self._tagged(None),
+        "lasso": lambda self, rest: np.isin(self.query_ids, self.lassoed(rest)),
     }
     """Kind of a subset → which queries it holds."""
+
+    # Maps
+
+    @property
+    def mappable(self) -> int:
+        """Number of images that a map of all shows."""
+        sides = (self.index.query, self.index.gallery)
+        return sum(int((one.identities != JUNK).sum()) for one in sides)
+
+    def mapping(self, whole: bool = False) -> Job[Mapped]:
+        """The embedding maps of all images, or of at most `LIMIT` of them; worked out once, kept in the cache."""
+
+        def work(report: Any) -> Mapped:
+            images, splits = all_images(self.index.query, self.index.gallery)
+            found = project(
+                images,
+                branches=self._branches,
+                limit=None if whole else LIMIT,
+                progress=report,
+            )
+            sides = ((self.query_ids, self.index.query), (self.gallery_ids, self.index.gallery))
+            ids = [ids[k] for ids, one in sides for k in np.flatnonzero(one.identities != JUNK)]
+            return Mapped(
+                found,
+                images.with_features(images.features.float()),
+                [ids[row] for row in found.rows],
+                np.array(splits)[found.rows],
+                whole,
+            )
+
+        return self.jobs.begin(("map", whole), work)
+
+    def stop_mapping(self) -> None:
+        """Stop making the map of all images, if it is being made."""
+        job = self.jobs.found(("map", True))
+        if job is not None and not job.ended:
+            self.jobs.drop(("map", True))
+
+    def mapped(self, key: str) -> Mapped:
+        """The maps of a key. Raises: ConfigError while they are being made; ValueError for maps that are not here."""
+        whole = key.startswith("w")
+        if whole and self.mappable <= LIMIT:
+            raise ValueError(key)
+        job = self.mapping(whole)
+        job.wait(20)
+        if job.value is None:
+            raise ConfigError(job.error or "the map is still being made; try again soon")
+        if job.value.key != key:
+            raise ValueError(key)
+        return job.value
+
+    def lassoed(self, lasso: str) -> list[str]:
+        """Ids of the images in a lasso, queries first. Raises: as `mapped`."""
+        mapped = self.mapped(read_lasso(lasso)[1])
+        return [mapped.ids[place] for place in np.flatnonzero(mapped.inside(lasso))]
+
+    def groups(self, mapped: Mapped, colour: str) -> Groups:
+        """The points of a map by what they are coloured by. Raises: KeyError for another name; as `diagnosed`."""
+        make: dict[str, Callable[[], Groups]] = {
+            "identity": mapped.by_identity,
+            "camera": mapped.by_camera,
+            "split": mapped.by_split,
+            "ap": lambda: mapped.by_ap(self.report, self.query_rows),
+            "failure": lambda: mapped.by_failure(self.diagnosed(), self.query_rows),
+        }
+        return self._groups.get_or_make((mapped.key, colour), make[colour])
 
     @cached_property
     def people(self) -> list[str]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app import session_figures
 from app.components.html import person
 from app.images import data_address
-from app.runs import drawn_runs
 from app.selection import Selection
+from app.session_figures import DRAWN, Made, pictures
 from app.store import Store
-from app.views import attention, overview, parts, rank, runs
-from ccan.diagnosis.whole import camera_pair_table, slice_table
+from app.views import attention, overview, parts, rank
+from ccan.diagnosis.whole import camera_pair_table
 from ccan.errors import ConfigError
 from ccan.evaluation import Ranking
 from ccan.explain.account import CAPTION
@@ -27,8 +28,6 @@ from ccan.explain.maps import Picture
 from ccan.figures import (
     camera_pairs_figure,
     cmc_figure,
-    counts_figure,
-    curves_figure,
     map_panels,
     matrix_figure,
     picture_grid,
@@ -41,10 +40,7 @@ from ccan.figures import (
 from ccan.tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-DRAWN = 12
-"""Images of a saved strip; its numbers list all that are shown."""
+    pass
 
 KINDS = {
     "png": "image/png",
@@ -71,9 +67,6 @@ class Download:
         return data_address(self.data, TYPES[self.kind])
 
 
-Made: TypeAlias = "tuple[Figure, Table]"
-
-
 def save(store: Store, selection: Selection, value: object) -> Download:
     """A figure by its name and ending, ``cmc.png``. Raises: ConfigError for one that there is not."""
     name, _, kind = str(value).partition(".")
@@ -82,6 +75,8 @@ def save(store: Store, selection: Selection, value: object) -> Download:
         if job is None or job.value is None:
             raise ConfigError("there is no finished report of what is tagged now; write it first")
         return Download("report.html", kind, job.value)
+    if str(value) == "lesson.html":
+        return Download("lesson.html", kind, session_figures.lesson_report(store, selection))
     if name not in FIGURES or kind not in KINDS:
         raise ConfigError(f"there is no figure {str(value)[:40]!r} to save")
     with _DRAWING:
@@ -144,7 +139,7 @@ def _behind(store: Store, selection: Selection) -> Made:
     found = store.subset(selection.subset)
     shown = list(found)[: overview.LISTED]
     numbers = {"query": list(found), "AP": list(found.values())}
-    return _pictures(store, selection, shown), Table("behind", numbers)
+    return pictures(store, selection, shown), Table("behind", numbers)
 
 
 def _learned(store: Store, selection: Selection) -> Made:
@@ -304,95 +299,10 @@ def _knock_out(store: Store, selection: Selection) -> Made:
     )
 
 
-def _pictures(store: Store, selection: Selection, shown: Sequence[str]) -> Figure:
-    """Images in rows, without an order that means anything."""
-    pictures = {
-        f"{1 + start} …": {
-            str(k): store.photo(one, selection.blur)
-            for k, one in enumerate(shown[start : start + DRAWN], start=1)
-        }
-        for start in range(0, len(shown), DRAWN)
-    }
-    return picture_grid(pictures, [str(k) for k in range(1, min(DRAWN, len(shown)) + 1)])
-
-
-def _cases(store: Store, selection: Selection) -> Made:
-    images = [image for image in store.cases.images() if image in store.query_rows]
-    if not images:
-        raise ConfigError("nothing is tagged yet")
-    return _pictures(store, selection, images[: overview.LISTED]), store.cases.table()
-
-
-def _verdicts(store: Store, selection: Selection) -> Made:
-    table = store.cases.verdict_table()
-    known = [
-        one
-        for row in table.rows()
-        for one in row[:2]
-        if one in store.query_rows or one in store.gallery_rows
-    ]
-    if not known:
-        raise ConfigError("no pair is judged yet")
-    return _pictures(store, selection, known[: overview.LISTED]), table
-
-
-def _kinds(store: Store, _: Selection) -> Made:
-    table = store.diagnosed().failures.table()
-    return counts_figure(table, "kind", "queries"), table
-
-
-def _hardest(store: Store, selection: Selection) -> Made:
-    shown = list(store.subset(selection.subset))[: overview.LISTED]
-    return _pictures(store, selection, shown), store.diagnosed().hardest
-
-
-def _slices(store: Store, selection: Selection) -> Made:
-    table = slice_table(store.report, selection.slice_by or store.slice_columns[0])
-    column, *_ = table.columns
-    averages = zip(table.columns[column], table.columns["mAP %"], strict=True)
-    return signed_bars({column: {str(v): float(m) for v, m in averages}}, "mAP %"), table
-
-
-def _confusers(store: Store, _: Selection) -> Made:
-    table = store.diagnosed().confusers.table()
-    named = Table(
-        table.name, {"pair": [f"{a} → {b}" for a, b, *_ in table.rows()], **table.columns}
-    )
-    return counts_figure(named.head(DRAWN), "pair", "queries"), table
-
-
-def _hubs(store: Store, selection: Selection) -> Made:
-    hubs = store.diagnosed().hubs
-    images = [store.gallery_ids[row] for row in hubs.rows.tolist()]
-    if not images:
-        raise ConfigError("no image stands out: there is no hub")
-    return _pictures(store, selection, images[: overview.LISTED]), hubs.table()
-
-
-def _curves(store: Store, selection: Selection) -> Made:
-    found = store.runs.all()
-    metric = runs.metric_of(selection, found)
-    curves = {run.name: run.curve(metric) for run in drawn_runs(selection.curves, found)}
-    rows = [[name, *point] for name, one in curves.items() for point in one]
-    if not rows:
-        raise ConfigError("there is no curve to save: no run has finished an epoch")
-    return curves_figure(curves, metric), Table.of_rows("curves", ["run", "epoch", metric], rows)
-
-
-OF_ALL = (
-    *("cmc", "camera_pairs", "behind", "learned", "cases", "verdicts", "kinds", "hardest"),
-    *("slices", "confusers", "hubs", "curves"),
-)
+OF_ALL = ("cmc", "camera_pairs", "behind", "learned", *session_figures.FIGURES)
 """Figures that are not of one query."""
 FIGURES: dict[str, Callable[[Store, Selection], Made]] = {
-    "curves": _curves,
-    "cases": _cases,
-    "verdicts": _verdicts,
-    "kinds": _kinds,
-    "hardest": _hardest,
-    "slices": _slices,
-    "confusers": _confusers,
-    "hubs": _hubs,
+    **session_figures.FIGURES,
     "cmc": _cmc,
     "camera_pairs": _camera_pairs,
     "ap_steps": _ap_steps,

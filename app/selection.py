@@ -7,27 +7,32 @@ against the store before it is believed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote, unquote, urlencode
 
+from app import lessons
+from app.maps import COLOURINGS
 from ccan.explain.attention import SUMMARIES, Summary
+from ccan.projection import LIMIT, MAPS
 
 if TYPE_CHECKING:
     from app.store import Store
 
-Tab = Literal["overview", "rank", "attention", "parts", "errors", "runs"]
+Tab = Literal["overview", "rank", "attention", "parts", "map", "errors", "compare", "learn", "runs"]
 Order = Literal["name", "hardest"]
 Verdict = Literal["all", "right", "wrong"]
 Lens = Literal["probe", "votes", "trip", "across"]
 Matrix = Literal["A", "C", "Ct"]
 Target = Literal["similarity", "identity"]
+Side = Literal["query", "match"]
 TABS: tuple[Tab, ...] = get_args(Tab)
 ORDERS: tuple[Order, ...] = get_args(Order)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 LENSES: tuple[Lens, ...] = get_args(Lens)
 MATRICES: tuple[Matrix, ...] = get_args(Matrix)
+SIDES: tuple[Side, ...] = get_args(Side)
 TARGETS: tuple[Target, ...] = get_args(Target)
 SHOWN_LEAST, SHOWN_MOST = 5, 60
 WEIGHT_MOST = 3.0
@@ -80,6 +85,19 @@ class Selection:
         slice_by: column by which the errors are sliced; "" = the first.
         metric: what is drawn of runs; "" = the loss.
         curves: runs that are drawn; empty = the newest.
+        maps: the embedding map that is drawn; "" = all side by side.
+        whole: whether the maps show all images, however many.
+        colour: by what the points of a map are coloured.
+        trust: whether points fade whose neighbours the map has not kept.
+        lasso: what was drawn around on a map (`app.maps`); "" = nothing.
+        lesson: the round of questions (`app.lessons`); "" = none.
+        answers: what was answered in it, question by question.
+        guess: place of the image that is chosen and not yet answered; "" = none.
+        region: cells that are marked on the query, as hexadecimal digits; "" = none.
+        revealed: whether the last question that was answered is still shown, with the truth.
+        prepared: ids of the queries that a teacher collects.
+        compared: whose maps two checkpoints show side by side: the query's or those of the image beside it.
+        focus: id of the image whose true neighbours a map shows; "" = the query.
         who: name of the one who logged in; never in a link.
     """
 
@@ -111,6 +129,19 @@ class Selection:
     slice_by: str = ""
     metric: str = ""
     curves: tuple[str, ...] = ()
+    maps: str = ""
+    whole: bool = False
+    colour: str = "identity"
+    trust: bool = False
+    lasso: str = ""
+    focus: str = ""
+    compared: Side = "query"
+    lesson: str = ""
+    answers: tuple[str, ...] = ()
+    guess: str = ""
+    region: str = ""
+    revealed: bool = False
+    prepared: tuple[str, ...] = ()
     who: str = ""
 
     @property
@@ -222,9 +253,23 @@ def _cameras(text: str, store: Store) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
+def prepared_set(queries: Sequence[str], store: Store) -> tuple[str, ...]:
+    """Queries that can be asked, each once. Raises: KeyError or ValueError for others, or too many."""
+    known = tuple(dict.fromkeys(one_of(query, store.query_rows) for query in queries))
+    if len(known) > lessons.PREPARED or not all(
+        store.report.valid[store.query_rows[one]] for one in known
+    ):
+        raise ValueError(queries)
+    return known
+
+
+def _names(text: str) -> list[str]:
+    return [unquote(name) for name in text.split(",") if name]
+
+
 def _curves(text: str, store: Store) -> tuple[str, ...]:
     known = {run.name for run in store.runs.all()}
-    return tuple(one_of(unquote(name), known) for name in text.split(",") if name)
+    return tuple(one_of(name, known) for name in _names(text))
 
 
 def _subset(text: str, store: Store) -> str:
@@ -259,6 +304,17 @@ _READERS: dict[str, Callable[[str, Store, Selection], Any]] = {
     "blur": lambda text, *_: yes_or_no(text),
     "metric": lambda text, *_: text[:60],
     "curves": lambda text, store, _: _curves(text, store),
+    "maps": lambda text, *_: one_of(text, (*MAPS, "")),
+    "whole": lambda text, store, _: yes_or_no(text) and store.mappable > LIMIT,
+    "colour": lambda text, *_: one_of(text, COLOURINGS),
+    "trust": lambda text, *_: yes_or_no(text),
+    "lasso": lambda text, store, _: text if store.lassoed(text) else "",
+    "compared": lambda text, *_: one_of(text, SIDES),
+    "lesson": lambda text, store, _: text if lessons.queries_of(store, text) else "",
+    "answers": lambda text, store, now: lessons.read_answers(store, now.lesson, text.split(",")),
+    "revealed": lambda text, _, now: yes_or_no(text) and bool(now.answers),
+    "prepared": lambda text, store, _: prepared_set(_names(text), store),
+    "focus": lambda text, store, _: store.indexed(text),
     "slice_by": lambda text, store, _: one_of(text, store.slice_columns),
 }
 """What a link may name → how it is read, in the order in which one may depend on another."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,11 +25,15 @@ from tqdm import tqdm
 from app.images import Described, Recent, decode
 from app.jobs import Job
 from app.judged import Judged
+from app.lessons import Question, cells
+from app.maps import Mapped
 from app.runs import Runs
 from app.selection import Scoring, Selection
 from ccan.cases import Cases
 from ccan.data import load_dataset, read_options
-from ccan.errors import ConfigError, DatasetError
+from ccan.diagnosis import CheckpointComparison, compare_checkpoints
+from ccan.diagnosis.checkpoints import OUTCOMES
+from ccan.errors import ConfigError, DatasetError, ProtocolError
 from ccan.evaluation import (
     EvaluationReport,
     FeatureSet,
@@ -108,6 +112,8 @@ class Store(Judged):
     ) -> None:
         super().__init__(index, report, cases)
         self.runs = Runs(Path("runs"))
+        self.lessons: Recent[Any] = Recent(256)
+        self.other: Store | None = None
         self.predictor, self.checkpoint = predictor, checkpoint
         self.slots: list[str] = slot_names(predictor.config) if predictor else []
         self.silent = silent_slots(predictor.model) if predictor else ()
@@ -449,6 +455,75 @@ class Store(Judged):
     def match(self, selection: Selection) -> str:
         """The image beside the query: the chosen one, or the nearest that counts."""
         return selection.match or self.nearest(selection.query)
+
+    def placed(self, image: str, mapped: Mapped) -> dict[str, list[int]]:
+        """About where an upload lies on the maps; {} for an image that is on them."""
+        if not self.is_upload(image):
+            return {}
+        return self._maps.get_or_make(
+            (image, mapped.key, "placed"), lambda: mapped.placed(self._described(image, PLAIN)[0])
+        )
+
+    # Questions
+
+    def lesson_job(self, asked: Question) -> Job[Picture | None]:
+        """The model's account of a question's query and its match, over the query; None without a network."""
+
+        def work(_: Any) -> Picture | None:
+            if self.predictor is None:
+                return None
+            model, match = self.network.model, asked.candidates[asked.right]
+            mine, other = self.trace(asked.query), self.trace(match)
+            found = ledger(model, embedding_maps(model), mine, other)
+            pictures = ledger_pictures(model, found, mine)
+            return pictures.get("parts ledger", next(iter(pictures.values())))
+
+        return self.jobs.begin(("lesson", asked.query), work)
+
+    def lesson_map(self, asked: Question) -> NDArray[np.float64] | None:
+        """The same by the cells of a region; None without a network, or as long as it is not there."""
+        if self.predictor is None:
+            return None
+
+        def make() -> NDArray[np.float64]:
+            job = self.lesson_job(asked)
+            job.wait(20)
+            if job.value is None:
+                raise ConfigError(job.error or "the model's account is not there yet; try again")
+            return cells(job.value)
+
+        return self.lessons.get_or_make((asked.query, "cells"), make)
+
+    # Two checkpoints
+
+    @cached_property
+    def compared(self) -> CheckpointComparison:
+        """This model (b, now) against the other one (a, before). Raises: ConfigError without another one."""
+        if self.other is None:
+            raise ConfigError("there is no second checkpoint to compare with; start with --compare")
+        return compare_checkpoints(self.other.report, self.report)
+
+    def set_other(self, other: Store) -> None:
+        """Compare with another model. Raises: ProtocolError if it was judged on other images."""
+        if (other.query_ids, other.gallery_ids) != (self.query_ids, self.gallery_ids):
+            raise ProtocolError(
+                f"both checkpoints must be judged on the same images; got {len(self.query_ids)} queries and "
+                f"{len(self.gallery_ids)} gallery images against {len(other.query_ids)} and {len(other.gallery_ids)}"
+            )
+        self.other = other
+        _ = self.compared  # what cannot be compared is said at the start
+
+    def _outcome(self, name: str) -> NDArray[np.bool_]:
+        if name not in OUTCOMES:
+            raise KeyError(name)
+        found = np.zeros(len(self.query_ids), bool)
+        found[self.compared.rows[self.compared.outcomes == name]] = True
+        return found
+
+    _CHOSEN: ClassVar[dict[str, Callable[[Any, str], NDArray[np.bool_]]]] = {
+        **Judged._CHOSEN,
+        "outcome": _outcome,
+    }
 
     # The report of tagged queries
 

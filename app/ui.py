@@ -10,18 +10,22 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
+import plotly as plotly_package
 
 from app.actions import act
 from app.components.html import tag, text
+from app.maps import packed
 from app.saving import Download, save
 from app.selection import TABS, Selection, Tab, from_link
 from app.serving import ASSETS
 from app.store import Store
-from app.views import attention, errors, header, overview, parts, rank, runs
+from app.views import attention, compare, errors, header, learn, overview, parts, rank, runs
+from app.views import map as map_view
 from ccan.errors import CCANError
 
 Show = Callable[[Store, Selection], str]
@@ -30,7 +34,10 @@ VIEWS: dict[Tab, tuple[Show, ...]] = {
     "rank": (rank.show_controls, rank.show_results),
     "attention": (attention.show,),
     "parts": (parts.show,),
+    "map": (map_view.show,),
     "errors": (errors.show,),
+    "compare": (compare.show,),
+    "learn": (learn.show,),
     "runs": (runs.show,),
 }
 PIECES = [(tab, show) for tab in TABS for show in VIEWS[tab]]
@@ -138,6 +145,8 @@ def build_ui(store: Store) -> gr.Blocks:
             with gr.Column(elem_id=f"ccan-view-{tab}", elem_classes="ccan-view"):
                 for number in range(len(VIEWS[tab])):
                     pieces.append(_html(script, f"ccan-{tab}-{number}"))
+                if tab == "map":
+                    _map_server(store)
         outputs = [selection, head, *pieces]
 
         def on_event(now: Selection, event: gr.EventData, request: gr.Request) -> list[Any]:
@@ -219,6 +228,35 @@ def rendered_view(store: Store, link: str) -> dict[str, str]:
         return {"header": header.show(store, selection), "view": pieces, "notice": notice}
     except CCANError as error:
         raise gr.Error(str(error)) from error
+
+
+def _map_server(store: Store) -> gr.HTML:
+    """What draws the maps, and what it asks for: numbers of points, their groups, one image's picture."""
+
+    def plotly(_: object) -> str:
+        return (Path(plotly_package.__file__).parent / "package_data/plotly.min.js").read_text(
+            "utf-8"
+        )
+
+    def points(key: object) -> dict[str, Any]:
+        return store.mapped(str(key)).sent()
+
+    def groups(asked: dict[str, Any]) -> dict[str, Any]:
+        found = store.groups(store.mapped(str(asked["key"])), str(asked["colour"]))
+        return {"colours": list(found.colours), "of": packed(found.of)}
+
+    def peek(asked: dict[str, Any]) -> dict[str, Any]:
+        mapped = store.mapped(str(asked["key"]))
+        return map_view.peek(store, mapped, int(asked["point"]), bool(asked["blur"]))
+
+    return gr.HTML(
+        "",
+        html_template="",
+        js_on_load=(ASSETS / "map.js").read_text(encoding="utf-8"),
+        elem_id="ccan-map-server",
+        apply_default_css=False,
+        server_functions=[plotly, points, groups, peek],
+    )
 
 
 def _html(script: str, elem_id: str, value: str = "") -> gr.HTML:

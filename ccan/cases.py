@@ -92,6 +92,11 @@ class Cases:
         """Give an image a tag. Raises: ConfigError for an empty or too long one."""
         self._write("tag", [image], _words(tag, TAG_LENGTH, "tag"), who, model)
 
+    def tag_all(self, images: Sequence[str], tag: str, *, who: str = "", model: str = "") -> None:
+        """Give many images a tag, by one write. Raises: ConfigError for an empty or too long one."""
+        words = _words(tag, TAG_LENGTH, "tag")
+        self._append([_entry("tag", [image], words, who, model) for image in images])
+
     def untag(self, image: str, tag: str, *, who: str = "", model: str = "") -> None:
         """Take a tag away."""
         self._write("untag", [image], _words(tag, TAG_LENGTH, "tag"), who, model)
@@ -113,9 +118,11 @@ class Cases:
         self._write("verdict", sorted([first, second]), verdict, who, model)
 
     def _write(self, do: Deed, about: Sequence[str], value: str, who: str, model: str) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        entry = Entry(secrets.token_hex(6), now, who, model, do, tuple(about), value)
-        line = json.dumps(asdict(entry), ensure_ascii=False).encode("utf-8") + b"\n"
+        self._append([_entry(do, about, value, who, model)])
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries]
+        line = "".join(lines).encode("utf-8")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, self.path.open("a+b", buffering=0) as file:
             _lock_file(file)
@@ -161,6 +168,13 @@ class Cases:
         """Tags of an image, first given first."""
         with self._now() as state:
             return list(state.tags.get(image, {}))
+
+    def common(self, images: Sequence[str]) -> list[str]:
+        """Tags that all of some images have."""
+        with self._now() as state:
+            found = [state.tags.get(image, {}) for image in images]
+        shared = set.intersection(*map(set, found)) if found else set()
+        return sorted(shared)
 
     def notes(self, image: str) -> list[Entry]:
         """Notes on an image, first written first."""
@@ -231,6 +245,11 @@ def case_file(dataset: ReIDDataset) -> Path:
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in dataset.name)[:40]
     return data_folder() / "cases" / f"{plain}-{digest}.jsonl"
+
+
+def _entry(do: Deed, about: Sequence[str], value: str, who: str, model: str) -> Entry:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return Entry(secrets.token_hex(6), now, who, model, do, tuple(about), value)
 
 
 def _words(text: str, most: int, what: str) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ccan.diagnosis.checkpoints import CheckpointComparison
+
 FOR, AGAINST, QUIET, INK = "#0072b2", "#d55e00", "#8a9099", "#1c2026"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIGNS = {"right": "✓", "wrong": "✗", "ignored": "–", "unknown": "?"}
@@ -328,9 +330,12 @@ def precision_figure(ranks: Sequence[int], precisions: Sequence[float]) -> Figur
 
 
 def projection_figure(
-    maps: Mapping[str, Values], groups: Sequence[str], trust: Mapping[str, float]
+    maps: Mapping[str, Values],
+    groups: Sequence[str],
+    trust: Mapping[str, float],
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """t-SNE maps side by side; a colour and a shape for each group."""
+    """t-SNE maps side by side; a colour and a shape for each group, the colours by name where they are given."""
     figure = new_figure(3.4 * len(maps), 3.7)
     axes = np.atleast_1d(figure.subplots(1, len(maps)))
     names = sorted(set(groups))
@@ -338,12 +343,57 @@ def projection_figure(
     for axis, (name, points) in zip(axes, maps.items(), strict=True):
         for k, group in enumerate(names):
             own = points[which == group]
-            axis.scatter(*own.T, 8, color=SERIES[k % 6], marker="os^vDP"[k % 6], label=group, lw=0)
+            colour = (colours or {}).get(group, SERIES[k % 6])
+            axis.scatter(*own.T, 8, color=colour, marker="os^vDP"[k % 6], label=group, lw=0)
         axis.set_title(f"{name} (trustworthiness {trust[name]:.2f})", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
     axes[-1].legend(fontsize=7, markerscale=1.6)
     return figure
+
+
+OUTCOME_STYLE = {
+    "both right": (QUIET, "o"),
+    "both wrong": (QUIET, "s"),
+    "broken": (AGAINST, "x"),
+    "fixed": (FOR, "D"),
+}
+
+
+def ap_scatter_figure(found: CheckpointComparison, names: tuple[str, str]) -> Figure:
+    """AP of every query under two checkpoints, a and b; above the line b is better."""
+    figure = new_figure(4.4, 4.2)
+    axis = figure.subplots()
+    axis.plot([0, 100], [0, 100], color=QUIET, linewidth=1, linestyle="--")
+    for outcome, (colour, sign) in OUTCOME_STYLE.items():
+        own = found.outcomes == outcome
+        label = f"{outcome} ({int(own.sum())})"
+        axis.scatter(
+            100 * found.ap_a[own], 100 * found.ap_b[own], 14, color=colour, marker=sign, label=label
+        )
+    axis.set_xlabel(f"AP (%), {names[0]}", fontsize=8)
+    axis.set_ylabel(f"AP (%), {names[1]}", fontsize=8)
+    axis.set_title(f"McNemar p = {found.paired.mcnemar:.3g}", fontsize=9)
+    axis.legend(fontsize=7, frameon=False)
+    return _quiet(figure)
+
+
+def slopes_figure(
+    found: CheckpointComparison, shown: Sequence[int], names: tuple[str, str]
+) -> Figure:
+    """Rank of the first match of some queries under two checkpoints; 1 on top."""
+    figure = new_figure(4.4, 4.2)
+    axis = figure.subplots()
+    for k in shown:
+        colour, _ = OUTCOME_STYLE[str(found.outcomes[k])]
+        line = "--" if found.outcomes[k] == "broken" else "-"
+        ranks = (found.first_a[k], found.first_b[k])
+        axis.plot((0, 1), ranks, color=colour, linewidth=1, linestyle=line)
+    axis.set_yscale("log")
+    axis.invert_yaxis()
+    axis.set_xticks((0, 1), names, fontsize=8)
+    axis.set_ylabel("rank of the first match", fontsize=8)
+    return _quiet(figure)
 
 
 def _quiet(figure: Figure) -> Figure:

@@ -43,6 +43,7 @@ NEIGHBOURS = 10
 COMPONENTS = 50
 """PCA before t-SNE."""
 JOINT = "joint"
+MAPS = ("G", "L", JOINT)
 _JUNK = -1
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """A sum over several threads has no fixed order, and t-SNE magnifies its rounding: one thread makes one map."""

@@ -14,6 +14,7 @@ const send = (road, action, value) => {
   page.patience = setTimeout(answered, 30000);
   trigger(road, { action, value });
 };
+page.send ??= send;
 const answered = () => {
   page.busy = 0;
   document.body.classList.remove('ccan-busy');
@@ -49,6 +50,11 @@ const ask = (node) => {
 element.addEventListener('click', (event) => {
   const control = event.target.closest('[data-do]');
   if (control && !control.matches('input')) return ask(control);
+  const plane = event.target.closest('[data-plane]');
+  if (plane) {
+    const [x, y] = place(plane, event);
+    return send(roadOf(plane), plane.dataset.plane, { x, y });
+  }
   const canvas = event.target.closest('.canvas');
   if (canvas) {
     const [x, y] = place(canvas, event);
@@ -187,7 +193,7 @@ const strokeTo = (event) => {
   drawCells(brush, bits);
 };
 element.addEventListener('pointerdown', (event) => {
-  const brush = event.target.closest('.brush');
+  const brush = event.target.closest('.brush:not(.still)');
   const cell = brush && brushCell(brush, event);
   if (!brush || cell === null) return;
   event.preventDefault();
@@ -204,7 +210,7 @@ const endStroke = () => {
   stroke.brush = null;
   brush.dataset.mask = digitsOf(bits);
   page.focus = keyOf(brush);
-  send(roadOf(brush), 'paint', brush.dataset.mask);
+  send(roadOf(brush), brush.dataset.action ?? 'paint', brush.dataset.mask);
 };
 element.addEventListener('pointerup', endStroke);
 element.addEventListener('pointercancel', endStroke);
@@ -217,7 +223,7 @@ const paintByKey = (brush, key) => {
     brush.dataset.mask = digitsOf(bits);
     drawCells(brush, bits, page.cursor);
     page.focus = keyOf(brush);
-    return send(roadOf(brush), 'paint', brush.dataset.mask);
+    return send(roadOf(brush), brush.dataset.action ?? 'paint', brush.dataset.mask);
   }
   const row = Math.floor(page.cursor / columns), column = page.cursor % columns;
   const to = { ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1] }[key];
@@ -262,7 +268,7 @@ const keys = {
   n: ['step', '1'], p: ['step', '-1'], r: ['random', ''], h: ['hardest', ''],
   ']': ['neighbour', '1'], '[': ['neighbour', '-1'],
 };
-const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts', 5: 'errors', 6: 'runs' };
+const tabs = { 1: 'overview', 2: 'rank', 3: 'attention', 4: 'parts', 5: 'map', 6: 'errors', 7: 'compare', 8: 'learn', 9: 'runs' };
 if (element.closest('#ccan-header') || element.id === 'ccan-header') {
   document.addEventListener('keydown', (event) => {
     const header = element.querySelector('header[data-link]');
@@ -295,6 +301,9 @@ const lookAgain = () => {
 };
 
 watch('value', () => {
+  const map = element.querySelector('.mapplot');
+  if (map) window.ccanMap?.show(map);
+  for (const field of element.querySelectorAll('[data-address]')) field.value = new URL(field.dataset.address, window.location.origin + window.location.pathname);
   refocus();
   lookAgain();
   // The header carries the page's link; the address bar follows it.

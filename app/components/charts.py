@@ -212,3 +212,109 @@ def curve_chart(series: Mapping[str, Sequence[tuple[int, float]]], metric: str) 
         f'<svg class="chart wide" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="curves over epochs">{body}</svg>'
     )
+
+
+OUTCOME_COLOURS = {
+    "fixed": "var(--right)",
+    "broken": "var(--wrong)",
+    "both right": "var(--quiet)",
+    "both wrong": "var(--ignored)",
+}
+_SIGNS = {"fixed": "M0-4.5l4.5 4.5l-4.5 4.5l-4.5-4.5z", "broken": "M-4-4l8 8m0-8l-8 8"}
+_RING = "M3 0a3 3 0 1 1-6 0a3 3 0 1 1 6 0"
+
+
+def scatter_chart(
+    points: Mapping[str, NDArray[np.floating]],
+    chosen: tuple[float, float] | None,
+    across: str,
+    up: str,
+    do: str,
+) -> str:
+    """Points (n, 2) in the unit square by outcome; a click sends shares of the square's width and height, from its top.
+
+    Signs tell outcomes apart as well as colours do.
+    """
+    size, left, top, bottom = 420, 46, 10, 40
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + (size - left - 10) * x, top + (size - top - bottom) * (1 - y)
+
+    (x0, y0), (x1, y1) = at(0, 0), at(1, 1)
+    body = ""
+    for value in (0, 0.25, 0.5, 0.75, 1):
+        x, y = at(value, value)
+        body += f'<line x1="{x0}" x2="{x1}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+        body += f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y0}" y2="{y1}" class="grid"/>'
+        body += f'<text x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * value:.0f}</text>'
+        body += f'<text x="{x:.1f}" y="{y0 + 16:.1f}" text-anchor="middle">{100 * value:.0f}</text>'
+    body += f'<line x1="{x0}" x2="{x1}" y1="{y0}" y2="{y1}" class="diagonal"/>'
+    for outcome in ("both right", "both wrong", "broken", "fixed"):
+        for x, y in (at(*point) for point in points.get(outcome, [])):
+            body += (
+                f'<path d="{_SIGNS.get(outcome, _RING)}" transform="translate({x:.1f} {y:.1f})" fill="none" '
+                f'stroke="{OUTCOME_COLOURS[outcome]}" stroke-width="1.6"/>'
+            )
+    if chosen is not None:
+        x, y = at(*chosen)
+        body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9" class="ring"/>'
+    body += text(
+        f"{across} (%)", "text", x=f"{(x0 + x1) / 2:.0f}", y=f"{size - 6}", text_anchor="middle"
+    )
+    middle = (y0 + y1) / 2
+    body += text(
+        f"{up} (%)",
+        "text",
+        x="12",
+        y=f"{middle:.0f}",
+        text_anchor="middle",
+        transform=f"rotate(-90 12 {middle:.0f})",
+    )
+    reach = f'<rect x="{x0}" y="{y1}" width="{x1 - x0}" height="{y0 - y1}" class="reach plane" data-plane="{do}"/>'
+    return (
+        f'<svg class="chart half" viewBox="0 0 {size} {size}" role="img" aria-label="AP of queries, before and now">'
+        f"{body}{reach}</svg>"
+    )
+
+
+def slope_chart(
+    lines: Sequence[tuple[str, int, int, str]], chosen: str, before: str, now: str
+) -> str:
+    """A line a query (id, rank before, rank now, outcome); ranks on a logarithmic scale, 1 on top."""
+    width, height, left, top = 460, 420, 60, 30
+    last = max(2, *(rank for _, *ranks, _ in lines for rank in ranks))
+
+    def y(rank: int) -> float:
+        return top + (height - top - 20) * float(np.log(rank) / np.log(last))
+
+    x0, x1 = left, width - left
+    body = f'<line x1="{x0}" x2="{x0}" y1="{top}" y2="{height - 20}" class="grid"/>'
+    body += f'<line x1="{x1}" x2="{x1}" y1="{top}" y2="{height - 20}" class="grid"/>'
+    steps = [rank for rank in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if rank <= last]
+    for rank in steps:
+        body += f'<text x="{x0 - 8}" y="{y(rank) + 4:.1f}" text-anchor="end">{rank}</text>'
+        body += f'<text x="{x1 + 8}" y="{y(rank) + 4:.1f}">{rank}</text>'
+    body += text(before, "text", x="4", y="16")
+    body += text(now, "text", x=f"{width - 4}", y="16", text_anchor="end")
+    for image, first, second, outcome in sorted(lines, key=lambda one: one[0] == chosen):
+        words = f"{image}: first match at {first} before, at {second} now ({outcome})"
+        ends = f'x1="{x0}" x2="{x1}" y1="{y(first):.1f}" y2="{y(second):.1f}"'
+        colour = "var(--pick)" if image == chosen else OUTCOME_COLOURS[outcome]
+        dash = ' stroke-dasharray="6 3"' if outcome == "broken" else ""
+        wide = 3 if image == chosen else 1.6
+        body += tag(
+            "g",
+            text(words, "title")
+            + f'<line {ends} class="reachline"/>'
+            + f'<line {ends} stroke="{colour}" stroke-width="{wide}"{dash}/>',
+            role="button",
+            tabindex=0,
+            data_do="choose",
+            data_value=image,
+            aria_label=words,
+            aria_pressed=str(image == chosen).lower(),
+        )
+    return (
+        f'<svg class="chart half" viewBox="0 0 {width} {height}" role="group" '
+        f'aria-label="rank of the first match, before and now">{body}</svg>'
+    )

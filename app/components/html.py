@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.jobs import Job
+from ccan.cases import TAG_LENGTH
 from ccan.evaluation.ranking import Mark
 from ccan.plots import MARKS, ColourScale
 
@@ -69,6 +73,12 @@ def choices(label: str, do: str, options: Mapping[str, str], chosen: str) -> str
     return tag("div", "".join(buttons), class_="choices", role="group", aria_label=label)
 
 
+def switch(words: str, do: str, on: bool, title: str) -> str:
+    """A button that is on or off, drawn as `choices` are."""
+    inside = button(escape(words), do, int(not on), pressed=on, title=title)
+    return tag("div", inside, class_="choices")
+
+
 def labelled(label: str, control: str) -> str:
     """A control with its name before it."""
     return tag("div", text(label, class_="label") + control, class_="control")
@@ -103,6 +113,30 @@ def slider(
         aria_label=label,
     )
     return control + text(f"{value:g}", "output")
+
+
+def field(do: str, words: str, key: str, longest: int = TAG_LENGTH) -> str:
+    """A line of text that asks for an action; `key` leads to it."""
+    return tag(
+        "input",
+        type="text",
+        data_do=do,
+        data_hot=key,
+        placeholder=words,
+        aria_label=words,
+        maxlength=longest,
+        class_=do,
+    )
+
+
+def cells(mask: NDArray[np.bool_]) -> str:
+    """Painted cells of a mask, as the browser draws them while one paints."""
+    rows, columns = mask.shape
+    return "".join(
+        f'<i style="left:{100 * c / columns:.3f}%;top:{100 * r / rows:.3f}%;width:{100 / columns:.3f}%;'
+        f'height:{100 / rows:.3f}%"></i>'
+        for r, c in zip(*np.nonzero(mask), strict=True)
+    )
 
 
 def save_menu(name: str, kinds: Sequence[str] = ("png", "svg", "csv")) -> str:

@@ -9,14 +9,25 @@ from html import escape
 
 import numpy as np
 
-from app.components.html import button, choices, empty, panel, pending, percent, person, tag, text
+from app.components.html import (
+    button,
+    choices,
+    empty,
+    field,
+    panel,
+    pending,
+    percent,
+    person,
+    tag,
+    text,
+)
 from app.components.html import save_menu as saves
 from app.selection import Selection
 from app.store import Store
 from app.views import help
 from app.views.header import subset_words
 from app.views.overview import camera_table
-from ccan.cases import VERDICTS
+from ccan.cases import NOTE_LENGTH, VERDICTS
 from ccan.diagnosis import Diagnosis
 from ccan.diagnosis.rankings import NOBODY
 
@@ -85,8 +96,8 @@ def _case(store: Store, selection: Selection) -> str:
         for name in known
     )
     tags = tag("div", chips, class_="choices tags", role="group", aria_label="Tags")
-    fields = _field("tag", "another tag (t)", "t") + _field(
-        "note", "a note (m), Enter keeps it", "m"
+    fields = field("tag", "another tag (t)", "t") + field(
+        "note", "a note (m), Enter keeps it", "m", longest=NOTE_LENGTH
     )
     notes = "".join(
         tag(
@@ -103,19 +114,6 @@ def _case(store: Store, selection: Selection) -> str:
     )
 
 
-def _field(do: str, words: str, key: str) -> str:
-    return tag(
-        "input",
-        type="text",
-        data_do=do,
-        data_hot=key,
-        placeholder=words,
-        aria_label=words,
-        maxlength=2000 if do == "note" else 40,
-        class_=do,
-    )
-
-
 def _tagged(store: Store, selection: Selection) -> str:
     """All that is tagged, what can be taken along, and the report of it."""
     counts = store.cases.counts()
@@ -126,14 +124,12 @@ def _tagged(store: Store, selection: Selection) -> str:
             "stays on this computer, for everybody who opens this dataset."
         )
         return panel("Tagged so far", empty(words))
-    chips = button(f"all {len(images)}", "subset", "tagged") + "".join(
-        button(
-            f"{escape(name)} {number}",
-            "subset",
-            f"tag:{name}",
-            pressed=selection.subset == f"tag:{name}",
+    chips = "".join(
+        _walked(store, selection, subset, words, number)
+        for subset, words, number in (
+            ("tagged", "all", len(images)),
+            *((f"tag:{name}", name, number) for name, number in counts.items()),
         )
-        for name, number in counts.items()
     )
     body = tag("div", chips, class_="choices tags", role="group", aria_label="Tagged queries")
     note = "Click a tag to walk through its queries. Saved: all tags, notes and who gave them."
@@ -142,6 +138,15 @@ def _tagged(store: Store, selection: Selection) -> str:
         body + _report(store, selection) + text(note, "p", class_="note"),
         extra=saves("cases", ("csv", "json", "png")),
     )
+
+
+def _walked(store: Store, selection: Selection, subset: str, words: str, number: int) -> str:
+    """How many images have a tag, as a button to the queries among them."""
+    queries = len(store.subset(subset))
+    label = f"{words} {number}" + (f", {queries} queries" if queries != number else "")
+    if not queries:
+        return text(label, class_="still")
+    return button(escape(label), "subset", subset, pressed=selection.subset == subset)
 
 
 def _report(store: Store, selection: Selection) -> str:

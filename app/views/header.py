@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from app.components.html import button, camera_name, facts, mark_badge, percent, person, tag, text
+from app.lessons import queries_of
 from app.selection import TABS, Selection, Tab, to_link
 from app.store import Store
 from ccan.evaluation.confidence import Interval
@@ -14,10 +15,13 @@ TITLES: dict[Tab, str] = {
     "rank": "Rank",
     "attention": "Attention",
     "parts": "Parts",
+    "map": "Map",
     "errors": "Errors",
+    "compare": "Compare",
+    "learn": "Learn",
     "runs": "Runs",
 }
-MODEL_TABS = ("attention", "parts")
+MODEL_TABS = ("attention", "parts", "compare")
 """Views that ask the network, and wait in its queue."""
 
 
@@ -25,7 +29,8 @@ def show(
     store: Store, selection: Selection, notice: str = "", turn: int = 0, download: str = ""
 ) -> str:
     """The header's HTML; `data-link` is the page's address, and a new `turn` tells the browser of an answer."""
-    body = _loaded(store, selection) + _query_bar(store, selection)
+    bar = _covered() if asked(store, selection) else _query_bar(store, selection)
+    body = _loaded(store, selection) + bar
     if notice:
         body += tag("div", escape(notice), class_="notice", role="alert")
     body += _tabs(selection)
@@ -148,6 +153,19 @@ def _query_bar(store: Store, selection: Selection) -> str:
     )
 
 
+def asked(store: Store, selection: Selection) -> bool:
+    """Whether a question is open, so that the page must not tell who the query is."""
+    if selection.tab != "learn" or not selection.lesson or selection.revealed:
+        return False
+    return len(selection.answers) < len(queries_of(store, selection.lesson))
+
+
+def _covered() -> str:
+    """In place of the query, as long as a question is open."""
+    words = "A round of questions: name, identity and ranking of the query are covered until you have answered."
+    return tag("div", text(words, class_="none"), class_="querybar covered")
+
+
 def _beside(store: Store, selection: Selection) -> str:
     """The image beside the query, in short."""
     match = store.match(selection)
@@ -190,6 +208,8 @@ def subset_words(name: str) -> str:
         "hub": f"misled by {rest.rsplit('/', 1)[-1]}",
         "tag": f"tagged “{rest}”",
         "tagged": "tagged",
+        "lasso": "in the lasso",
+        "outcome": f"{rest} at rank 1",
         "": "all queries",
     }[kind]
 

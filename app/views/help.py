@@ -64,6 +64,20 @@ faithfulness beside it: how much faster the query fails when the map's best cell
 they are hidden last, in units of the distance. A map that does not beat the centre of the image explains
 nothing that a blind guess would not.</p>""",
     ),
+    "map": (
+        "What does a map of embeddings show, and what not?",
+        """
+<p class="eq">p<sub>ij</sub> ∝ exp(−‖f<sub>i</sub> − f<sub>j</sub>‖² / 2σ<sub>i</sub>²) &nbsp;·&nbsp;
+q<sub>ij</sub> ∝ (1 + ‖y<sub>i</sub> − y<sub>j</sub>‖²)<sup>−1</sup> &nbsp;·&nbsp; t-SNE: least Σ p log (p / q)</p>
+<p>t-SNE puts images side by side that are <b>near in the embedding</b>, and pays little for everything else: how far
+two groups lie apart, how large they are and the space between them mean nothing. <b>G</b>, <b>L</b> and <b>joint</b>
+begin from the same places (the first two principal components), so that a group that only one branch tears apart can
+be seen.</p>
+<p>Click a point: the lines lead to its <b>true</b> nearest images. A long line is a neighbour that the map has lost.
+<b>Trust</b> fades the points of which the map has lost most; <b>trustworthiness</b> (0 to 1) says the same of the
+whole map. Draw a lasso around what looks odd, look at its images, tag them, and walk through its queries in the other
+views.</p>""",
+    ),
     "errors": (
         "How does one go through errors?",
         """
@@ -76,6 +90,30 @@ them. A <b>label suspect</b> is a pair of identities that look like one person t
 some are mistakes in the labels, and only eyes can tell.</p>
 <p>All of it is kept in a file that only grows: several people may work at once, a crash loses nothing, and
 <code>ccan.cases.Cases</code> reads it in a notebook.</p>""",
+    ),
+    "compare": (
+        "Is one model better, and for which queries?",
+        """
+<p class="eq">McNemar: with b broken and c fixed queries, p = P(a split of b + c coin tosses at least as uneven)</p>
+<p>Two averages hide what changed: a model may fix twenty queries and break eighteen others. Each query stands in one
+of four fields: right in both, wrong in both, <b>fixed</b>, <b>broken</b>. Only the last two say anything about a
+difference (McNemar's test). The test takes queries for independent, which queries of one person are not; the
+intervals beside it draw <b>persons</b> anew, and say what would change with other people. Neither says what another
+training of the same network would give: that is the spread over seeds, in <b>Runs</b>.</p>
+<p>Walk through the fixed or the broken ones and ask why: which of the two looks at the bag, and which at the
+wall?</p>""",
+    ),
+    "learn": (
+        "Why predict first?",
+        """
+<p>Who sees the answer first finds it obvious. Here you commit yourself before: which image shows the same person, and
+what decides it? Then three things stand side by side: the <b>truth</b> of the labels, the <b>model's</b> choice among
+the same images, and where its account of the similarity rests.</p>
+<p class="eq">f<sub>q</sub> · f<sub>g</sub> = Σ<sub>s,r</sub> ⟨B<sub>s</sub>x<sub>s,r</sub>, f<sub>g</sub>⟩ / (R n)
++ … &nbsp;·&nbsp; overlap = |yours ∩ model's| / |yours ∪ model's|</p>
+<p>The map is the <b>ledger</b>: what each position of the parts' last maps adds to the inner product with the match. It
+adds up exactly, and still need not be what a person would call a reason. The overlap takes as many of its strongest
+cells as you have painted; beside it stands what random cells would give.</p>""",
     ),
     "runs": (
         "What does one read in a curve and in a table of ablations?",

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from app.components.charts import heat_table
 from app.components.html import (
     button,
+    cells,
     choices,
     empty,
     labelled,
@@ -241,7 +242,7 @@ def _brush(store: Store, selection: Selection) -> str:
     canvas = tag(
         "div",
         tag("img", src=jpeg_source(picture), alt="the query", draggable="false")
-        + tag("div", _cells(store, selection), class_="cells", aria_hidden="true"),
+        + tag("div", cells(store.mask(selection.hidden)), class_="cells", aria_hidden="true"),
         class_="brush",
         data_mask=selection.hidden or "0" * store.mask_digits,
         data_rows=rows,
@@ -279,17 +280,6 @@ def _brush(store: Store, selection: Selection) -> str:
     )
 
 
-def _cells(store: Store, selection: Selection) -> str:
-    """The painted cells, as the browser draws them while one paints."""
-    mask = store.mask(selection.hidden)
-    rows, columns = mask.shape
-    return "".join(
-        f'<i style="left:{100 * c / columns:.3f}%;top:{100 * r / rows:.3f}%;width:{100 / columns:.3f}%;'
-        f'height:{100 / rows:.3f}%"></i>'
-        for r, c in zip(*np.nonzero(mask), strict=True)
-    )
-
-
 def _painted(store: Store, selection: Selection, found: Painted, size: tuple[int, int]) -> str:
     before = store.ranking(selection.query)
     words = f"The embedding moved by {found.moved:.3f}."
@@ -298,7 +288,7 @@ def _painted(store: Store, selection: Selection, found: Painted, size: tuple[int
             f" AP {percent(before.ap)} → <b>{percent(found.ranking.ap)}</b>, first match at {before.first_match} → "
             f"<b>{found.ranking.first_match}</b>."
         )
-    strips = _short(store, selection, "before", before) + _short(
+    strips = short_strip(store, selection, "before", before) + short_strip(
         store, selection, "after", found.ranking
     )
     photo = covered(store, selection)
@@ -322,7 +312,7 @@ def covered(store: Store, selection: Selection) -> Image.Image:
     return photo
 
 
-def _short(store: Store, selection: Selection, title: str, ranking: Ranking) -> str:
+def short_strip(store: Store, selection: Selection, title: str, ranking: Ranking) -> str:
     """The head of a ranking, small."""
     cards = ""
     counted = np.flatnonzero(ranking.positions > 0)[:TOP]

@@ -1,0 +1,244 @@
+"""Predict first: rounds of questions, their candidates, what a learner answered, and what the model says to it.
+
+A round is a text that stands in a link: ``draw:SEED:SUBSET``, ten queries of a subset in an order that the seed
+decides, or ``set:QUERY,QUERY…``, as a teacher prepared them. An answer is a text too: the number of the chosen
+candidate and the marked cells as hexadecimal digits, ``2.00660000``.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccan.errors import ConfigError
+from ccan.explain.maps import Picture
+from ccan.tables import Table
+
+if TYPE_CHECKING:
+    from app.store import Store
+
+ROUND, CANDIDATES, PREPARED = 10, 6, 20
+"""Questions of a drawn round, images to choose from, most questions of a prepared one."""
+ROWS, COLUMNS = 8, 4
+"""Cells of the region that a learner marks on the query."""
+DIGITS = ROWS * COLUMNS // 4
+_ANSWER = re.compile(rf"[0-{CANDIDATES - 1}]\.[0-9a-f]{{{DIGITS}}}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One query and some images of the gallery, of which exactly one shows the same person.
+
+    Attributes:
+        query: its id.
+        candidates: ids, in an order that tells nothing.
+        right: place of the right one; model: place of the one that the model finds nearest.
+        distances: of each to the query.
+    """
+
+    query: str
+    candidates: tuple[str, ...]
+    right: int
+    model: int
+    distances: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What came of one question.
+
+    Attributes:
+        question: what was asked.
+        guess: place of the learner's choice.
+        region: (ROWS, COLUMNS) cells that the learner marked.
+        overlap: of region and the model's map (`overlap`); NaN where nothing was marked, or there is no map.
+    """
+
+    question: Question
+    guess: int
+    region: NDArray[np.bool_]
+    overlap: float
+
+    @property
+    def correct(self) -> bool:
+        """Whether the learner found the match."""
+        return self.guess == self.question.right
+
+    @property
+    def model_correct(self) -> bool:
+        """Whether the model did."""
+        return self.question.model == self.question.right
+
+
+def drawn(seed: int, subset: str) -> str:
+    """The text of a drawn round."""
+    return f"draw:{seed}:{subset}"
+
+
+def prepared(queries: Sequence[str]) -> str:
+    """The text of a prepared round."""
+    return "set:" + ",".join(quote(query, safe="/") for query in queries)
+
+
+def queries_of(store: Store, lesson: str) -> list[str]:
+    """Ids of the queries of a round. Raises: ValueError for a text that is none; ConfigError if none can be asked."""
+    return store.lessons.get_or_make(lesson, lambda: _queries(store, lesson))
+
+
+def _queries(store: Store, lesson: str) -> list[str]:
+    kind, _, rest = lesson.partition(":")
+    if kind == "set":
+        names = [unquote(name) for name in rest.split(",")]
+        if not 1 <= len(names) <= PREPARED or not set(names) <= set(store.query_rows):
+            raise ValueError(lesson)
+        return names
+    seed, _, subset = rest.partition(":")
+    if kind != "draw" or not seed.isdigit():
+        raise ValueError(lesson)
+    valid = [one for one in store.subset(subset) if store.report.valid[store.query_rows[one]]]
+    if not valid:
+        raise ConfigError("no query with a match is behind this; choose another slice")
+    order = np.random.default_rng(int(seed)).permutation(len(valid))[:ROUND]
+    return [valid[k] for k in order]
+
+
+def question(store: Store, query: str) -> Question:
+    """The question about a query. Raises: ConfigError for one without a match, or with nobody to confuse it with.
+
+    One right image, by chance; the others are the nearest wrong images of different people: what the model could take
+    for the query. The same query is always asked in the same way.
+    """
+    return store.lessons.get_or_make((query, "question"), lambda: _question(store, query))
+
+
+def _question(store: Store, query: str) -> Question:
+    ranking = store.ranking(query)
+    marks = np.array(ranking.marks)
+    right, wrong = np.flatnonzero(marks == "right"), np.flatnonzero(marks == "wrong")
+    people = store.index.gallery.identities[ranking.order[wrong]]
+    _, first = np.unique(people, return_index=True)
+    others = wrong[np.sort(first)][: CANDIDATES - 1]
+    if not len(right) or not len(others):
+        raise ConfigError(
+            "this query has no match, or nobody to be confused with: it cannot be asked"
+        )
+    chance = np.random.default_rng(zlib.crc32(query.encode("utf-8", "surrogateescape")))
+    chosen = int(chance.choice(right))
+    places = chance.permutation(np.array([chosen, *others]))
+    return Question(
+        query,
+        tuple(store.gallery_ids[ranking.order[place]] for place in places),
+        int(np.flatnonzero(places == chosen)[0]),
+        int(np.argmin(places)),  # places of one ranking: the first is the nearest
+        tuple(float(ranking.distances[place]) for place in places),
+    )
+
+
+def region_of(digits: str) -> NDArray[np.bool_]:
+    """(ROWS, COLUMNS) cells from their digits; "" = none. Raises: ValueError for digits that are none."""
+    text = digits or "0" * DIGITS
+    if len(text) != DIGITS or not set(text) <= set("0123456789abcdef"):
+        raise ValueError(digits)
+    bits = f"{int(text, 16):0{4 * DIGITS}b}"
+    return np.array([bit == "1" for bit in bits]).reshape(ROWS, COLUMNS)
+
+
+def answer(guess: int, region: str) -> str:
+    """The text of an answer."""
+    return f"{guess}.{region or '0' * DIGITS}"
+
+
+def read_answers(store: Store, lesson: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """Answers as they stand in a link. Raises: ValueError unless each belongs to a question of the round."""
+    asked = queries_of(store, lesson)
+    if len(texts) > len(asked):
+        raise ValueError(texts)
+    for text, query in zip(texts, asked, strict=False):
+        if not _ANSWER.fullmatch(text) or int(text[0]) >= len(question(store, query).candidates):
+            raise ValueError(text)
+    return tuple(texts)
+
+
+def cells(picture: Picture) -> NDArray[np.float64]:
+    """A map over the image by the cells of a region, (ROWS, COLUMNS): how much speaks for the match in each."""
+    values = np.maximum(np.nan_to_num(picture), 0)
+    rows = np.array_split(values, ROWS, axis=0)
+    return np.array(
+        [[part.mean() for part in np.array_split(row, COLUMNS, axis=1)] for row in rows]
+    )
+
+
+def strongest(values: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """The cells of a map with the largest values, as many as are asked for."""
+    chosen = np.zeros(values.size, bool)
+    chosen[np.argsort(-values, axis=None, kind="stable")[:count]] = True
+    return chosen.reshape(values.shape)
+
+
+def overlap(region: NDArray[np.bool_], values: NDArray[np.float64] | None) -> float:
+    """Intersection over union of a region and as many of the map's strongest cells; NaN where there is nothing."""
+    count = int(region.sum())
+    if values is None or not count or not values.any():
+        return float("nan")
+    best = strongest(values, count)
+    return float((region & best).sum() / (region | best).sum())
+
+
+def chance_overlap(count: int) -> float:
+    """The overlap that so many cells have with as many others that are thrown at random, on average.
+
+    The number of common cells is hypergeometric.
+    """
+    from math import comb
+
+    size = ROWS * COLUMNS
+    total = comb(size, count)
+    shared = range(max(0, 2 * count - size), count + 1)
+    return sum(
+        comb(count, k) * comb(size - count, count - k) / total * k / (2 * count - k) for k in shared
+    )
+
+
+def marked(store: Store, lesson: str, answers: Sequence[str]) -> list[Marked]:
+    """What came of the questions that are answered."""
+    found = []
+    for query, text in zip(queries_of(store, lesson), answers, strict=False):
+        asked = question(store, query)
+        region = region_of(text[2:])
+        values = store.lesson_map(asked)
+        found.append(Marked(asked, int(text[0]), region, overlap(region, values)))
+    return found
+
+
+def table(store: Store, found: Sequence[Marked]) -> Table:
+    """The session as a table."""
+    rows = [
+        [
+            number,
+            one.question.query,
+            one.question.candidates[one.question.right],
+            one.question.candidates[one.guess],
+            one.question.candidates[one.question.model],
+            one.correct,
+            one.model_correct,
+            int(one.region.sum()),
+            one.overlap,
+            chance_overlap(int(one.region.sum())) if one.region.any() else float("nan"),
+        ]
+        for number, one in enumerate(found, start=1)
+    ]
+    header = ["question", "query", "match", "learner", "model", "learner right", "model right"]
+    header += ["cells marked", "overlap", "overlap by chance"]
+    right, theirs = sum(one.correct for one in found), sum(one.model_correct for one in found)
+    note = (
+        f"The learner found {right} of {len(found)} matches, the model {theirs}. Overlap: intersection over union of "
+        f"the marked cells and as many of the strongest in the model's account of the match, of {ROWS * COLUMNS}."
+    )
+    return Table.of_rows("lesson", header, rows, note)
