@@ -405,8 +405,9 @@ def _open_question(store: Store, selection: Selection) -> lessons.Question:
     return lessons.question(store, asked[len(selection.answers)])
 
 
-def region(_: Store, selection: Selection, value: Any) -> Selection:
+def region(store: Store, selection: Selection, value: Any) -> Selection:
     """The cells that are marked on the query."""
+    _open_question(store, selection)
     digits = str(value)
     return replace(selection, region=digits if lessons.region_of(digits).any() else "")
 
@@ -444,8 +445,7 @@ def prepare(store: Store, selection: Selection, value: Any) -> Selection:
     if not value:
         return replace(selection, prepared=())
     if value == "subset":
-        valid = store.report.valid
-        more = [q for q in store.subset(selection.subset) if valid[store.query_rows[q]]]
+        more = [one for one in store.subset(selection.subset) if lessons.askable(store, one)]
         queries = list(dict.fromkeys([*have, *more]))[: lessons.PREPARED]
     elif value in have:
         queries = [query for query in have if query != value]

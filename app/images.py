@@ -114,6 +114,11 @@ class Images:
             raise KeyError(image)
         return image
 
+    def pictured(self, image: str) -> bool:
+        """Whether there is a picture of an image, and not a grey card only."""
+        place = self.place(image)
+        return place is None or self.index.thumbnail(*place) is not None
+
     def sample(self, image: str) -> Sample | None:
         """The record of an indexed image; None for an upload. Raises: DatasetError for an unknown id."""
         place = self.place(image)

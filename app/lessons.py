@@ -1,18 +1,19 @@
 """Predict first: rounds of questions, their candidates, what a learner answered, and what the model says to it.
 
 A round is a text that stands in a link: ``draw:SEED:SUBSET``, ten queries of a subset in an order that the seed
-decides, or ``set:QUERY,QUERY…``, as a teacher prepared them. An answer is a text too: the number of the chosen
-candidate and the marked cells as hexadecimal digits, ``2.00660000``.
+decides, or ``set:CODE,CODE…``, as a teacher prepared them (codes, since names of files tell who is on them). An answer
+is a text too: the number of the chosen candidate and the marked cells as hexadecimal digits, ``2.00660000``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,12 @@ def drawn(seed: int, subset: str) -> str:
 
 def prepared(queries: Sequence[str]) -> str:
     """The text of a prepared round."""
-    return "set:" + ",".join(quote(query, safe="/") for query in queries)
+    return "set:" + ",".join(map(code, queries))
+
+
+def code(query: str) -> str:
+    """What stands for a query in a link."""
+    return hashlib.sha256(query.encode("utf-8", "surrogateescape")).hexdigest()[:10]
 
 
 def queries_of(store: Store, lesson: str) -> list[str]:
@@ -95,18 +101,26 @@ def queries_of(store: Store, lesson: str) -> list[str]:
 def _queries(store: Store, lesson: str) -> list[str]:
     kind, _, rest = lesson.partition(":")
     if kind == "set":
-        names = [unquote(name) for name in rest.split(",")]
-        if not 1 <= len(names) <= PREPARED or not set(names) <= set(store.query_rows):
+        known = {code(query): query for query in store.query_ids}
+        found = [known[one] for one in rest.split(",") if one in known]
+        if not 1 <= len(found) <= PREPARED or len(found) <= rest.count(","):
             raise ValueError(lesson)
-        return names
+        return found
     seed, _, subset = rest.partition(":")
     if kind != "draw" or not seed.isdigit():
         raise ValueError(lesson)
-    valid = [one for one in store.subset(subset) if store.report.valid[store.query_rows[one]]]
+    valid = [one for one in store.subset(subset) if askable(store, one)]
     if not valid:
-        raise ConfigError("no query with a match is behind this; choose another slice")
+        raise ConfigError(
+            "no query with a match and a picture is behind this; choose another slice"
+        )
     order = np.random.default_rng(int(seed)).permutation(len(valid))[:ROUND]
     return [valid[k] for k in order]
+
+
+def askable(store: Store, query: str) -> bool:
+    """Whether a query has a match and a picture: a grey card would tell who it is."""
+    return bool(store.report.valid[store.query_rows[query]]) and store.pictured(query)
 
 
 def question(store: Store, query: str) -> Question:
@@ -120,18 +134,25 @@ def question(store: Store, query: str) -> Question:
 
 def _question(store: Store, query: str) -> Question:
     ranking = store.ranking(query)
-    marks = np.array(ranking.marks)
-    right, wrong = np.flatnonzero(marks == "right"), np.flatnonzero(marks == "wrong")
-    people = store.index.gallery.identities[ranking.order[wrong]]
-    _, first = np.unique(people, return_index=True)
-    others = wrong[np.sort(first)][: CANDIDATES - 1]
-    if not len(right) or not len(others):
+    marks, people = np.array(ranking.marks), store.index.gallery.identities[ranking.order]
+
+    def pictured(place: int) -> bool:
+        return store.pictured(store.gallery_ids[ranking.order[place]])
+
+    right = [place for place in np.flatnonzero(marks == "right").tolist() if pictured(place)]
+    others: dict[int, int] = {}  # person → place of the nearest image
+    for place in np.flatnonzero(marks == "wrong").tolist():
+        if int(people[place]) not in others and pictured(place):
+            others[int(people[place])] = place
+        if len(others) == CANDIDATES - 1:
+            break
+    if not right or not others:
         raise ConfigError(
             "this query has no match, or nobody to be confused with: it cannot be asked"
         )
     chance = np.random.default_rng(zlib.crc32(query.encode("utf-8", "surrogateescape")))
     chosen = int(chance.choice(right))
-    places = chance.permutation(np.array([chosen, *others]))
+    places = chance.permutation(np.array([chosen, *others.values()]))
     return Question(
         query,
         tuple(store.gallery_ids[ranking.order[place]] for place in places),
@@ -196,8 +217,6 @@ def chance_overlap(count: int) -> float:
 
     The number of common cells is hypergeometric.
     """
-    from math import comb
-
     size = ROWS * COLUMNS
     total = comb(size, count)
     shared = range(max(0, 2 * count - size), count + 1)

@@ -151,9 +151,13 @@ class Selection:
 
 
 def to_link(selection: Selection, store: Store) -> str:
-    """The selection as ``?query=…``, without what is as usual; an upload is not named, it lives on one page only."""
+    """The selection as ``?query=…``, without what is as usual.
+
+    An upload is not named, it lives on one page only; nor is the query of an open question, whose name tells who it is.
+    """
     values: dict[str, str] = {}
-    if not store.is_upload(selection.query):
+    covered = selection.tab == "learn" and selection.lesson and not selection.revealed
+    if not store.is_upload(selection.query) and not covered:
         values["query"] = selection.query
     for field in fields(Selection):
         value = getattr(selection, field.name)
@@ -256,9 +260,7 @@ def _cameras(text: str, store: Store) -> tuple[int, ...]:
 def prepared_set(queries: Sequence[str], store: Store) -> tuple[str, ...]:
     """Queries that can be asked, each once. Raises: KeyError or ValueError for others, or too many."""
     known = tuple(dict.fromkeys(one_of(query, store.query_rows) for query in queries))
-    if len(known) > lessons.PREPARED or not all(
-        store.report.valid[store.query_rows[one]] for one in known
-    ):
+    if len(known) > lessons.PREPARED or not all(lessons.askable(store, one) for one in known):
         raise ValueError(queries)
     return known
 
@@ -270,6 +272,11 @@ def _names(text: str) -> list[str]:
 def _curves(text: str, store: Store) -> tuple[str, ...]:
     known = {run.name for run in store.runs.all()}
     return tuple(one_of(name, known) for name in _names(text))
+
+
+def _lasso(text: str, store: Store) -> str:
+    store.lassoed(text)  # raises for what is none
+    return text
 
 
 def _subset(text: str, store: Store) -> str:
@@ -308,7 +315,7 @@ _READERS: dict[str, Callable[[str, Store, Selection], Any]] = {
     "whole": lambda text, store, _: yes_or_no(text) and store.mappable > LIMIT,
     "colour": lambda text, *_: one_of(text, COLOURINGS),
     "trust": lambda text, *_: yes_or_no(text),
-    "lasso": lambda text, store, _: text if store.lassoed(text) else "",
+    "lasso": lambda text, store, _: _lasso(text, store),
     "compared": lambda text, *_: one_of(text, SIDES),
     "lesson": lambda text, store, _: text if lessons.queries_of(store, text) else "",
     "answers": lambda text, store, now: lessons.read_answers(store, now.lesson, text.split(",")),

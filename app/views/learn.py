@@ -40,7 +40,13 @@ LETTERS = "abcdef"
 
 def show(store: Store, selection: Selection) -> str:
     """The view's HTML."""
-    if not selection.lesson:
+    if store.index.folder is None:
+        words = (
+            "There are no pictures here, only features: nothing to look at. Start with --images FOLDER, the folder "
+            "that the names in the file are paths in."
+        )
+        body = panel("Predict first", empty(words))
+    elif not selection.lesson:
         body = _begin(store, selection) + _prepare(store, selection)
     else:
         asked = lessons.queries_of(store, selection.lesson)
@@ -101,9 +107,9 @@ def _begin(store: Store, selection: Selection) -> str:
 def _prepare(store: Store, selection: Selection) -> str:
     """The teacher's page: a set of cases and its link."""
     add = ""
-    row = store.query_rows.get(selection.query)
     full = len(selection.prepared) >= PREPARED
-    if row is not None and store.report.valid[row] and not full:
+    known = selection.query in store.query_rows
+    if known and lessons.askable(store, selection.query) and not full:
         add = button(
             f"Add the query {escape(store.name(selection.query))}", "prepare", selection.query
         )
@@ -307,7 +313,7 @@ def _candidate(
     return tag(
         "div",
         tag("span", sign + badges, class_="cardhead") + picture + foot,
-        class_=f"card {'right' if right else 'wrong'}",
+        class_=" ".join(["card", "right" if right else "wrong", *who]),
     )
 
 

@@ -150,6 +150,11 @@ def test_every_action_keeps_the_rest_of_the_selection(store: Store, start: Selec
         ("blur", "1", {"blur": True}),
         ("look", "", {}),
         ("own_scale", "1", {"own_scale": True}),
+        ("maps", "L", {"maps": "L"}),
+        ("colour", "camera", {"colour": "camera"}),
+        ("trust", "1", {"trust": True}),
+        ("whole", "1", {}),  # so few images are all mapped
+        ("compared", "match", {"compared": "match"}),
     ]:
         assert act(store, start, name, value) == replace(start, **changes), name
 
@@ -216,7 +221,8 @@ def test_arrow_keys_stop_at_the_borders(store: Store, start: Selection) -> None:
         ("choose", "../../etc/passwd"), ("choose", None), ("choose", ["a"]), ("choose", "gallery/x.png"),
         ("match", "query/0001_c1s1_000000_01.png"), ("match", 3), ("step", "2"), ("step", None),
         ("camera", "9"), ("camera", "<b>"), ("camera", None), ("page", "x"), ("page", {}),
-        ("slot", "CC2_9"), ("slot", ""), ("tab", "map"), ("order", "AP"), ("summary", "A"),
+        ("slot", "CC2_9"), ("slot", ""), ("tab", "maps"), ("maps", "x"), ("whole", "x"), ("colour", "x"), ("trust", 2),
+        ("compared", "x"), ("order", "AP"), ("summary", "A"),
         ("shown", "many"), ("ignored", "2"), ("own_scale", True),
         ("page", None), ("page", []), ("verdict", "ignored"), ("flip", "yes"), ("rerank", 2),
         ("threshold", "-1"), ("threshold", "nan"), ("threshold", None), ("weigh", {"stream": "P9", "weight": 1}),
@@ -309,6 +315,15 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         blur=True,
         slice_by="camera",
         metric="loss",
+        maps="joint",
+        colour="ap",
+        trust=True,
+        focus=store.gallery_ids[3],
+        compared="match",
+        lesson="draw:7:miss:1",
+        answers=("0.80000001", "1.00000000"),
+        revealed=True,
+        prepared=(store.query_ids[1], store.query_ids[0]),
     )
     link = to_link(selection, store)
     assert link.startswith("?query=query/") and "cameras=1,3" in link
@@ -320,6 +335,10 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         "rerank",
         "who",
         "curves",
+        "whole",
+        "lasso",
+        "guess",
+        "region",
     }
     switched = replace(selection, flip=True, rerank=True, weights=())
     values = dict(part.split("=") for part in to_link(switched, store)[1:].split("&"))
@@ -337,7 +356,8 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         {"identity": "99"}, {"identity": "x"}, {"verdict": "x"}, {"flip": "x"}, {"weights": "1,2"},
         {"weights": "1,1,nan"}, {"weights": "1,1,4"}, {"threshold": "inf"}, {"threshold": "-1"}, {"lens": "x"},
         {"matrix": "x"}, {"part": "x"}, {"target": "x"}, {"hidden": "x"}, {"hidden": "0" * 40 + "1"}, {"blur": "x"},
-        {"order": "x"}, {"rerank": ""},
+        {"order": "x"}, {"rerank": ""}, {"maps": "x"}, {"colour": "x"}, {"trust": "x"}, {"focus": "x"}, {"whole": "x"},
+        {"compared": "x"}, {"lesson": "x"}, {"answers": "0.00000000"}, {"prepared": "x"}, {"revealed": "x"},
     ],
 )  # fmt: skip
 def test_what_a_link_names_wrongly_is_left_out_and_said(
@@ -368,7 +388,7 @@ def test_the_header_tells_what_is_loaded_and_chosen(store: Store, start: Selecti
     for tab in ("attention", "parts"):
         assert Page(header.show(store, replace(start, tab=tab))).tags[0][1]["data-event"] == "ask"
     tabs = {one["data-value"]: one for one in page.buttons("tab")}
-    assert list(tabs) == ["overview", "rank", "attention", "parts", "errors", "runs"]
+    assert list(tabs) == list(TABS) and len(tabs) == 9
     assert [name for name, one in tabs.items() if one["aria-selected"] == "true"] == ["overview"]
     interval = store.confidence
     assert interval is not None

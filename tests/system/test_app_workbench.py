@@ -19,12 +19,14 @@ from PIL import Image
 from app.actions import ACTIONS, act, query_list
 from app.components.charts import heat_table
 from app.jobs import KEPT, Job, Jobs, Stopped
+from app.maps import COLOURINGS, GRID
 from app.runs import Runs
 from app.saving import FIGURES, KINDS, save
 from app.selection import (
     LENSES,
     MATRICES,
     ORDERS,
+    SIDES,
     TABS,
     TARGETS,
     VERDICTS,
@@ -35,7 +37,8 @@ from app.selection import (
     to_link,
 )
 from app.store import Recent, Store, measured_trust
-from app.views import attention, errors, header, help, overview, parts, rank, runs
+from app.views import attention, compare, errors, header, help, learn, overview, parts, rank, runs
+from app.views import map as map_view
 from ccan.cases import VERDICTS as CASE_VERDICTS
 from ccan.data.records import ReIDDataset
 from ccan.errors import CCANError, ConfigError, DatasetError
@@ -47,9 +50,10 @@ from ccan.explain.counterfactual import counterfactuals
 from ccan.explain.votes import round_trip, split_votes
 from ccan.plots import ColourScale
 from ccan.predictor import Predictor
+from ccan.projection import MAPS
 from ccan.training.journal import RunFolder
 from tests.pages import HOSTILE, Page, make_store, png, uploaded
-from tests.small import SMALL_MODEL, small_dataset, write_checkpoint
+from tests.small import SMALL_MODEL, small_dataset, small_predictor, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -620,8 +624,8 @@ def test_two_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 # Whatever is done, in whatever order
 
-ALL_VIEWS = (overview.show, rank.show_controls, rank.show_results, attention.show, parts.show,
-    errors.show, runs.show, header.show)  # fmt: skip
+ALL_VIEWS = (overview.show, rank.show_controls, rank.show_results, attention.show, parts.show, map_view.show,
+    errors.show, compare.show, learn.show, runs.show, header.show)  # fmt: skip
 
 
 def some_value(store: Store, chance: random.Random, action: str) -> object:
@@ -669,7 +673,29 @@ def some_value(store: Store, chance: random.Random, action: str) -> object:
         "curve": lambda: choose(["", "none"]),
         "metric": lambda: choose(["loss", "x"]),
         "slice_by": lambda: choose(store.slice_columns),
+        "maps": lambda: choose(["", *MAPS]),
+        "colour": lambda: choose(list(COLOURINGS)),
+        "dot": lambda: chance.randint(0, len(store.people)),
+        "lasso": lambda: choose(["", lasso_of(store, chance)]),
+        "tag_lasso": lambda: "in a lasso",
+        "spot": lambda: {"x": chance.random(), "y": chance.random()},
+        "compared": lambda: choose(SIDES),
+        "lesson": lambda: choose(["", "miss:1", "prepared"]),
+        "guess": lambda: chance.randint(0, 2),
+        "region": lambda: choose(["", "f0000000"]),
+        "prepare": lambda: choose(["", "subset", *store.query_ids]),
+        "again": lambda: choose(store.query_ids),
     }.get(action, lambda: choose("01"))()
+
+
+def lasso_of(store: Store, chance: random.Random) -> str:
+    """Something drawn around on a map, if there is a map."""
+    job = store.mapping()
+    job.wait(60)
+    if job.value is None:
+        return ""
+    corners = "".join(f"{chance.randint(0, GRID):04x}" for _ in range(12))
+    return f"{chance.choice(job.value.maps)}:{job.value.key}:{corners}"
 
 
 def wander(store: Store, steps: int, seed: int) -> None:
@@ -695,7 +721,10 @@ def wander(store: Store, steps: int, seed: int) -> None:
         assert notice == ""
         brought = [image for image in (selection.query, selection.match) if image]
         if not any(map(store.is_upload, brought)):
-            assert replace(back, page=None) == replace(selection, page=None)
+            passing = {"page": None, "guess": "", "region": ""}
+            if header.asked(store, selection):
+                passing["query"] = ""  # of an open question, no link tells it
+            assert replace(back, **passing) == replace(selection, **passing)
     assert done > steps / 2
 
 
@@ -708,7 +737,9 @@ def wander(store: Store, steps: int, seed: int) -> None:
 def test_no_order_of_actions_breaks_a_view(tmp_path: Path, change: dict) -> None:
     few = small_dataset(tmp_path / "images", identities=4, cameras=2)
     path = write_checkpoint(tmp_path / "m.safetensors", 0, replace(SMALL_MODEL, **change))
-    wander(make_store(few, Predictor.from_checkpoint(path, "cpu"), tmp_path), 50, 1)
+    store = make_store(few, Predictor.from_checkpoint(path, "cpu"), tmp_path)
+    store.set_other(make_store(few, small_predictor(tmp_path, 1), tmp_path))
+    wander(store, 90, 1)
 
 
 def features(count: int, value: float | None = None) -> np.ndarray:
@@ -732,7 +763,7 @@ def features(count: int, value: float | None = None) -> np.ndarray:
 def test_unusual_features_break_no_view(tmp_path: Path, query: tuple, gallery: tuple) -> None:
     path = tmp_path / "f.npz"
     save_features(path, FeatureSet(*query), FeatureSet(*gallery))
-    wander(Store.of_features(path, progress=False), 40, 2)
+    wander(Store.of_features(path, progress=False), 60, 2)
 
 
 def test_a_name_that_both_sides_have_means_two_images(tmp_path: Path) -> None:
@@ -756,6 +787,17 @@ def test_every_figure_is_saved_as_picture_and_numbers(
     if not store.cases.images():
         act(store, selection, "tag", "seen")
         store.cases.judge(store.gallery_ids[0], store.gallery_ids[1], "same")
+    if name in ("ap_scatter", "outcomes", "slopes", "side_by_side"):
+        store = Store(store.predictor, store.index, store.report, "small", tmp_path / "c.jsonl")
+        store.set_other(make_store(store.dataset, small_predictor(tmp_path, 1), tmp_path))
+    if name == "lasso":
+        job = store.mapping()
+        assert job.wait(60) and job.value is not None
+        box = "00000000ffff0000ffffffff0000ffff"
+        selection = act(store, selection, "lasso", f"joint:{job.value.key}:{box}")
+    if name == "lesson":
+        selection = act(store, act(store, selection, "lesson", ""), "guess", "0")
+        selection = act(store, selection, "answer", "")
     if name == "curves":
         folder = RunFolder(tmp_path / "one")
         folder.start({}, {})
@@ -1018,6 +1060,8 @@ def test_hostile_names_stay_text_everywhere(
             attention.show,
             parts.show,
             errors.show,
+            map_view.show,
+            learn.show,
         ):
             html = show(hostile, replace(selection, lens=lens)) + header.show(
                 hostile, selection, HOSTILE
@@ -1030,7 +1074,8 @@ def test_hostile_names_stay_text_everywhere(
 def test_every_view_has_its_help_and_pictures_have_words(store: Store, start: Selection) -> None:
     shows: dict[Tab, Callable[[Store, Selection], str]] = {
         "overview": overview.show, "rank": rank.show_controls, "attention": attention.show,
-        "parts": parts.show, "errors": errors.show, "runs": runs.show,
+        "parts": parts.show, "map": map_view.show, "errors": errors.show, "compare": compare.show,
+        "learn": learn.show, "runs": runs.show,
     }  # fmt: skip
     assert set(shows) == set(help.WORDS)
     for tab, show in shows.items():
