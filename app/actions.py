@@ -358,6 +358,12 @@ def whole(store: Store, selection: Selection, value: Any) -> Selection:
 # Compare
 
 
+def twin(store: Store, selection: Selection, _: Any) -> Selection:
+    """Load the bundled model's ablation to compare with."""
+    store.load_twin()
+    return selection
+
+
 def spot(store: Store, selection: Selection, value: Mapping[str, Any]) -> Selection:
     """The query nearest to a point of the AP scatter, at shares x, y of it from its left and top."""
     if store.other is None:
@@ -553,6 +559,7 @@ ACTIONS: dict[str, Action] = {
     "maps": lambda _, now, value: replace(now, maps=one_of(value, (*MAPS, ""))),
     "colour": lambda _, now, value: replace(now, colour=one_of(value, COLOURINGS)),
     "trust": lambda _, now, value: replace(now, trust=yes_or_no(value)),
+    "twin": twin,
     "spot": spot,
     "compared": lambda _, now, value: replace(now, compared=one_of(value, SIDES)),
     "lesson": lesson,

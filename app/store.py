@@ -70,7 +70,7 @@ from ccan.explain.weighting import (
     query_grams,
     without_each_part,
 )
-from ccan.gallery import GalleryIndex, index_dataset, index_features
+from ccan.gallery import GalleryIndex, Progress, index_dataset, index_features
 from ccan.model.fast import fast_for_inference
 from ccan.predictor import Predictor
 from ccan.reports.whole import ReportOptions, write_explanations
@@ -134,16 +134,19 @@ class Store(Judged):
         *,
         cache: Path | None = None,
         cases: Path | None = None,
-        progress: bool = True,
+        progress: bool | Progress = True,
     ) -> Store:
         """Load the model, read the dataset, index and evaluate it; the first time takes longest.
+
+        `progress` shows a bar, or is told.
 
         Raises: CCANError of any kind, for people to read.
         """
         predictor = Predictor.from_checkpoint(checkpoint)
         samples = load_dataset(dataset, data, **read_options(dataset, options))
-        with _Bar(progress) as bar:
-            index = index_dataset(predictor, samples, cache=cache, progress=bar.update)
+        with _Bar(progress is True) as bar:
+            told = progress if callable(progress) else bar.update
+            index = index_dataset(predictor, samples, cache=cache, progress=told)
         report = evaluate_features(index.query, index.gallery)
         return cls(predictor, index, report, str(checkpoint), cases)
 
@@ -512,6 +515,22 @@ class Store(Judged):
             )
         self.other = other
         _ = self.compared  # what cannot be compared is said at the start
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether this is the bundled model on its own world, so that the bundled ablation can stand beside it."""
+        return (self.checkpoint, self.dataset.name) == ("demo", "demo")
+
+    def load_twin(self) -> Job[bool]:
+        """Load the bundled model without attention, beside the page. Raises: ConfigError beside another model."""
+        if not self.has_twin:
+            raise ConfigError("only the bundled model has a twin; start with --compare CHECKPOINT")
+
+        def work(report: Any) -> bool:
+            self.set_other(Store.open("demo-plain", cases=self.cases.path, progress=report))
+            return True
+
+        return self.jobs.begin("twin", work)
 
     def _outcome(self, name: str) -> NDArray[np.bool_]:
         if name not in OUTCOMES:

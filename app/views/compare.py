@@ -10,7 +10,18 @@ from html import escape
 import numpy as np
 
 from app.components.charts import scatter_chart, slope_chart
-from app.components.html import button, choices, empty, facts, panel, percent, save_menu, tag, text
+from app.components.html import (
+    button,
+    choices,
+    empty,
+    facts,
+    panel,
+    pending,
+    percent,
+    save_menu,
+    tag,
+    text,
+)
 from app.images import jpeg_source
 from app.selection import Selection
 from app.store import Store
@@ -35,18 +46,32 @@ OUTCOME_WORDS = {
 def show(store: Store, selection: Selection) -> str:
     """The view's HTML."""
     if store.other is None:
-        words = (
-            "One checkpoint is loaded. Start with a second one, for example of an ablation: "
-            "python app/demo.py --checkpoint FULL --compare WITHOUT_CC2 (with the same --dataset and --data)."
-        )
-        body = panel("Two checkpoints, query by query", empty(words))
-        return tag("div", help.panel("compare") + body, class_="ccan compare", data_event="ask")
+        body = panel("Two checkpoints, query by query", _nothing(store))
+        return tag("div", help.panel("compare") + body, class_="ccan compare", data_event="act")
     found = store.compared
     left = _scatter(store, selection, found) + _slopes(store, selection, found)
     right = _quadrants(store, selection, found) + _changes(store, selection, found)
     columns = tag("div", left, class_="column") + tag("div", right, class_="column")
     body = tag("div", columns, class_="two") + _side_by_side(store, store.other, selection)
     return tag("div", help.panel("compare") + body, class_="ccan compare", data_event="ask")
+
+
+def _nothing(store: Store) -> str:
+    """What stands here with one checkpoint; beside the bundled one its ablation can be loaded."""
+    words = (
+        "One checkpoint is loaded. Start with a second one, for example of an ablation: "
+        "python app/demo.py --checkpoint FULL --compare WITHOUT_CC2 (with the same --dataset and --data)."
+    )
+    if not store.has_twin:
+        return empty(words)
+    job = store.jobs.found("twin")
+    if job is not None:
+        return pending(job, "the bundled model without attention")
+    more = "The bundled model has a twin that was trained in the same way without any attention:"
+    load = button("Compare with it", "twin", title="It describes all images first: some seconds")
+    return empty(words) + tag(
+        "div", text(more, class_="none") + load, class_="controls", style="justify-content:center"
+    )
 
 
 def names(store: Store) -> tuple[str, str]:

@@ -22,7 +22,7 @@ def show(store: Store, selection: Selection) -> str:
             "No run folder here yet: train one (README, “Train”), or say where they are with --runs DIR. "
             "A run that trains is followed live."
         )
-        body = panel("Training curves", empty(words))
+        body = panel("Training curves", empty(words) + _following("looking for runs"))
     else:
         body = _curves(selection, runs) + _list(selection, runs)
     return tag(
@@ -60,12 +60,17 @@ def _curves(selection: Selection, runs: list[Run]) -> str:
     note = "Epoch by epoch; a cross is the last one. " + (
         "A run is training: this looks again every five seconds." if live else ""
     )
-    poll = text("following …", class_="pending", data_poll="5000") if live else ""
+    poll = _following("following") if live else ""
     return panel(
         f"Training curves: {names.get(metric, metric)}",
         pick + curve_chart(series, metric) + text(note, "p", class_="note") + poll,
         extra=save_menu("curves"),
     )
+
+
+def _following(words: str) -> str:
+    """That the page looks again every five seconds."""
+    return text(f"{words} …", class_="pending", data_poll="5000")
 
 
 def _list(selection: Selection, runs: list[Run]) -> str:

@@ -84,13 +84,17 @@ class CheckpointInfo:
             raise CheckpointError(f"the checkpoint's header is incomplete: {error!r}") from error
 
 
+BUNDLED = ("demo", "demo-plain")
+"""Models that come with the package: one as the paper has it, and the same without attention (no SS1, no CC2)."""
+
+
 def resolve_checkpoint(name: str | Path) -> Path:
-    """The file meant by ``name``: `demo` (the bundled model), a file, or a run folder (its best, else its last).
+    """The file meant by ``name``: a `BUNDLED` model, a file, or a run folder (its best, else its last).
 
     Raises: CheckpointError if there is none.
     """
-    if str(name) == "demo":
-        return Path(str(resources.files("ccan"))) / "assets" / "demo" / MODEL
+    if str(name) in BUNDLED:
+        return Path(str(resources.files("ccan"))) / "assets" / str(name) / MODEL
     path = Path(name).expanduser()
     if path.is_file():
         return path

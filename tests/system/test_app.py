@@ -20,7 +20,7 @@ import pytest
 from app import actions, demo
 from app.actions import ACTIONS, act, query_list
 from app.images import MAX_UPLOAD_BYTES, UPLOADS_KEPT
-from app.selection import Selection, from_link, to_link
+from app.selection import TABS, Selection, from_link, to_link
 from app.serving import AUTH_VARIABLE, free_port, is_loopback, logins, speak_directly
 from app.store import Store
 from app.views import attention, header, rank

@@ -6,30 +6,33 @@ Throughout, nothing may be asked of another machine and nothing may be complaine
 from __future__ import annotations
 
 import http.client
-import os
-import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser
 
 from app.browser import FLAGS
-from ccan.data.synthetic import WorldConfig, write_world
-from tests.small import write_checkpoint
+from tests.system.browsing import (
+    HINTS,
+    PATIENCE,
+    ROOT,
+    Watched,
+    answered,
+    file_name,
+    open_page,
+    open_tab,
+    start,
+    stop,
+    wait_for_other,
+)
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60_000
-"""Milliseconds; build servers are slow, and waiting ends as soon as the thing is there."""
 PASTE = """async () => {
   const canvas = document.createElement('canvas');
   canvas.width = 32; canvas.height = 64;
@@ -39,142 +42,6 @@ PASTE = """async () => {
   document.dispatchEvent(new ClipboardEvent('paste', { clipboardData }));
 }"""
 """A picture in the clipboard, pasted into the page."""
-
-
-@pytest.fixture(scope="session")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A tiny world and an untrained model, as options of the program."""
-    folder = tmp_path_factory.mktemp("app")
-    config = WorldConfig(
-        *(12, 3, 2, 4), height=128, width=64, distractors=3, junk=2, lookalikes=0.0
-    )
-    world = write_world(
-        config, folder / "world", workers=1, progress=False, splits=("query", "gallery")
-    )
-    checkpoint = write_checkpoint(folder / "small.safetensors")
-    return ["--checkpoint", str(checkpoint), "--dataset", "synthetic", "--data", str(world)]
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    cache = tmp_path_factory.mktemp("cache")
-    return {**os.environ, "CCAN_CACHE": str(cache), "OMP_NUM_THREADS": "1", "CCAN_AUTH": ""}
-
-
-def start(
-    arguments: list[str], environment: dict[str, str], log: Path
-) -> tuple[subprocess.Popen, str]:
-    """The running program and its address."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "app/demo.py", "--port", "0", *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"Open (http://\S+)", log.read_text())
-        if found:
-            return process, found[1]
-        time.sleep(0.2)
-    stop(process)
-    raise AssertionError(f"the dashboard did not start:\n{log.read_text()}")
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="session")
-def address(
-    arguments: list[str],
-    environment: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    process, found = start(arguments, environment, tmp_path_factory.mktemp("log") / "log.txt")
-    yield found
-    stop(process)
-
-
-@pytest.fixture(scope="session")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=chromium_path, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Watched:
-    """A page, and what it and its tabs asked for and complained of."""
-
-    page: Page
-    hosts: set[str | None] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    """A fresh page; at the end nothing must have gone outside and nothing must have gone wrong."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(PATIENCE)
-    seen = Watched(context.new_page())
-
-    def asked(request: Request) -> None:
-        if not request.url.startswith(("data:", "blob:")):
-            seen.hosts.add(urllib.parse.urlparse(request.url).hostname)
-
-    def said(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            seen.complaints.append(message.text)
-
-    context.on("request", asked)
-    context.on("console", said)
-    context.on("weberror", lambda failure: seen.complaints.append(str(failure.error)))
-    yield seen
-    context.close()
-    assert seen.hosts == {"127.0.0.1"}
-    assert seen.complaints == []
-
-
-def open_page(watched: Watched, address: str, link: str = "?tab=rank") -> Page:
-    watched.page.goto(address + link)
-    watched.page.wait_for_selector("header.ccan .file")
-    return watched.page
-
-
-def answered(page: Page, ask: Callable[[], object]) -> None:
-    """Ask for something, and wait until the answer stands in the page."""
-    turn = page.get_attribute("header.ccan", "data-turn")
-    ask()
-    page.wait_for_function(
-        "turn => document.querySelector('header.ccan').dataset.turn !== turn", arg=turn
-    )
-
-
-def open_tab(page: Page, name: str, ready: str) -> None:
-    page.get_by_role("tab", name=name).click()
-    page.wait_for_selector(ready)
-
-
-def file_name(page: Page) -> str:
-    return page.inner_text("header.ccan .file")
-
-
-def wait_for_other(page: Page, selector: str, before: str) -> str:
-    """The text of an element once it has changed."""
-    page.wait_for_function(
-        "([selector, before]) => document.querySelector(selector)?.innerText !== before",
-        arg=[selector, before],
-    )
-    return page.inner_text(selector)
 
 
 def test_from_the_first_page_to_a_link_that_opens_it_again(watched: Watched, address: str) -> None:
@@ -434,12 +301,18 @@ with sync_playwright() as driver:
     page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
     assert page.evaluate("() => document.createElement('canvas').getContext('webgl')") is None
     for tab, ready in (("overview", ".chart"), ("rank", ".strip .card"), ("attention", ".canvas img"),
-                       ("parts", ".brush img")):
+                       ("parts", ".brush img"), ("map", ".mapplot[data-drawn]"), ("errors", ".kinds"),
+                       ("compare", ".panel"), ("learn", ".slices"), ("runs", ".panel")):
         page.goto({address!r} + "?tab=" + tab)
         page.wait_for_selector(ready)
         page.wait_for_timeout(300)
         wide = page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= 820, (tab, wide)
+        if tab == "map":
+            assert "no WebGL" in page.inner_text(".mapplot .notice")
+            points = page.locator(".mapplot .scatterlayer .points path").count()
+            assert points > 3 * 20, points
+    said = [words for words in said if not any(hint in words for hint in {HINTS!r})]
     assert said == [], said
     browser.close()
 """
