@@ -294,7 +294,8 @@ def test_a_training_is_followed_while_it_writes(
         page = watched.page
         page.goto(f"{found}?tab=runs")
         page.wait_for_selector("text=No run folder here yet")
-        words = f"ccan.cli train --recipe smoke --dataset synthetic --data {world} --out {runs / 'live'} --train.epochs 6"
+        words = f"ccan.cli train --recipe smoke --dataset synthetic --data {world} "
+        words += f"--out {runs / 'live'} --train.epochs 80"
         training = subprocess.Popen(
             [sys.executable, "-m", *words.split()],
             cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
@@ -309,7 +310,7 @@ def test_a_training_is_followed_while_it_writes(
                     break
             page.wait_for_timeout(500)
         assert training.wait(60) == 0
-        assert "6 / 6" in seen and len(seen) >= 3, seen
+        assert "80 / 80" in seen and len(seen) >= 3, seen
         assert page.locator(".chart .curve").count() >= 1
         page.goto("about:blank")
     finally:
