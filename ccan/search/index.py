@@ -43,6 +43,7 @@ from ccan.search.folder import (
 )
 from ccan.search.interface import Engine, Found, Rows, Views, Where
 from ccan.search.milvus import (
+    MOST,
     Place,
     build_milvus,
     drop_collection,
@@ -344,7 +345,8 @@ def _fill(
     assert description.kind is not None and description.collection is not None
     gallery = gallery.with_features(gallery.features.cpu().float())
     reference = exact_index(gallery)
-    if isinstance(reference.engine, ExactEngine) and reference.engine.offset is not None:
+    offset = isinstance(reference.engine, ExactEngine) and reference.engine.offset is not None
+    if offset and len(gallery) > MOST:  # of fewer all can be fetched and compared
         raise ConfigError(
             "the features lie much farther from zero than from each other, and Milvus' float32 distances would be "
             "noise; subtract their mean first, or use the engine exact"
@@ -420,9 +422,9 @@ def open_index(folder: str | Path) -> SearchIndex:
             description.collection,
             config.kind,
             description.settings,
+            facts,
             description.width,
             description.longest,
-            int((facts.identities != JUNK).sum()),
         )
     else:
         raise SearchError(

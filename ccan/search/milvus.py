@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ from ccan.config import SearchConfig
 from ccan.data.records import JUNK
 from ccan.errors import ConfigError, SearchError
 from ccan.evaluation.feature_set import FeatureSet
-from ccan.search.interface import Near, Vectors, Where, rounding, squared_differences
+from ccan.evaluation.ranking import Facts
+from ccan.search.interface import Near, Rows, Vectors, Where, rounding, squared_differences
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -35,6 +36,10 @@ TOKEN = "CCAN_MILVUS_TOKEN"
 CONNECT_SECONDS, ANSWER_SECONDS, LOAD_SECONDS = 5, 60, 600
 MOST = 16_384
 """Candidates that Milvus gives at most."""
+FEW = 4096
+"""Images so few that an approximate index is not asked: all of them are compared."""
+LARGEST_EF = 32_768
+FLOAT32_EPS = float(np.finfo(np.float32).eps)
 INSERT_BYTES, ANSWER_BYTES = 8 * 2**20, 32 * 2**20
 SEGMENT = 100_000
 """Images that milvus-lite indexes together; a server's segments are larger."""
@@ -65,11 +70,15 @@ def settings_of(config: SearchConfig, count: int) -> dict[str, int]:
 class MilvusEngine:
     """A collection of one Milvus.
 
+    An approximate index follows neighbours, of which a filter may forbid nearly all. Where a filter leaves few images,
+    all of those are fetched and compared; where it leaves more, so much more effort is made as it forbids.
+
     Args:
         client: an open connection.
         place: of what.
         collection: name of the collection, which is loaded.
         kind, settings: of its index.
+        facts: who is on which image.
         width: D.
         longest: largest length of a descriptor in it.
     """
@@ -83,11 +92,12 @@ class MilvusEngine:
         collection: str,
         kind: str,
         settings: Mapping[str, int],
+        facts: Facts,
         width: int,
         longest: float,
     ) -> None:
         self._client, self._place, self._collection = client, place, collection
-        self._settings, self.longest = dict(settings), longest
+        self._settings, self._facts, self.longest = dict(settings), facts, longest
         self.kind, self.width = kind, width
 
     @property
@@ -105,7 +115,12 @@ class MilvusEngine:
         disconnect(self._client, self._place)
 
     def nearest(self, queries: Vectors, count: int, where: Where) -> Near:
-        """See `Engine.nearest`; K = count. Raises: SearchError if Milvus does not answer."""
+        """See `Engine.nearest`. Raises: SearchError if Milvus does not answer."""
+        filtered = where.cameras is not None or where.identities is not None
+        allowed = int(where.mask(self._facts).sum()) if filtered else len(self._facts.identities)
+        if filtered and allowed <= FEW and not self.exact:
+            return self._among_few(queries, where)
+        widening = len(self._facts.identities) / max(1, allowed)
         asked = np.ascontiguousarray(queries, dtype=np.float32)
         shape = (len(asked), count)
         rows, squared = np.full(shape, -1, dtype=np.int64), np.full(shape, np.inf)
@@ -114,44 +129,75 @@ class MilvusEngine:
         if self.exact and self._place.uri is None:
             share = 1  # milvus-lite makes all differences of all queries at once: Q·G·D numbers
         for start in range(0, len(asked), share):
-            answers = self._ask(asked[start : start + share], count, where)
+            answers = self._ask(asked[start : start + share], count, where, widening)
             for query, hits in enumerate(answers, start):
                 if not hits:
                     continue
-                entities = [hit["entity"] for hit in hits]
-                vectors = np.array([one["features"] for one in entities], dtype=np.float32)
-                rows[query, : len(hits)] = [one["row"] for one in entities]
+                found, vectors = _taken([hit["entity"] for hit in hits])
                 near = squared_differences(queries[query : query + 1], vectors[None])[0]
-                squared[query, : len(hits)] = near
-                if self.exact and len(hits) == count:
+                rows[query, : len(found)], squared[query, : len(found)] = found, near
+                if self.exact and len(found) == count:
                     length = np.linalg.norm(asked[query : query + 1].astype(np.float64), axis=1)
-                    slack = rounding(
-                        self.width, float(np.finfo(np.float32).eps), length, self.longest
-                    )
+                    slack = rounding(self.width, FLOAT32_EPS, length, self.longest)
                     floor[query] = near.max() - 2 * slack[0]
         return Near(rows, squared, floor)
 
-    def _ask(self, queries: NDArray[np.float32], count: int, where: Where) -> list[Any]:
-        conditions = {"identity": where.identities, "camera": where.cameras}
-        words = [
-            f"{name} in {sorted(map(int, kept))}"
-            for name, kept in conditions.items()
-            if kept is not None
-        ]
-        effort = {key: value for key, value in self._settings.items() if key in ("ef", "nprobe")}
-        if "ef" in effort:
-            effort["ef"] = max(effort["ef"], count)
+    def _ask(
+        self, queries: NDArray[np.float32], count: int, where: Where, widening: float
+    ) -> list[Any]:
+        effort: dict[str, int] = {}
+        if "ef" in self._settings:
+            wanted = max(self._settings["ef"], count) * widening
+            effort["ef"] = int(min(wanted, LARGEST_EF))
+        if "nprobe" in self._settings:
+            wanted = self._settings["nprobe"] * widening
+            effort["nprobe"] = int(min(np.ceil(wanted), self._settings["nlist"]))
         with told(self._place):
             return self._client.search(
                 self._collection,
                 data=list(queries),
                 anns_field="features",
-                filter=" and ".join(words),
+                filter=_condition(where),
                 limit=count,
                 output_fields=["row", "features"],
                 search_params={"metric_type": "L2", "params": effort},
                 timeout=ANSWER_SECONDS,
             )
+
+    def _among_few(self, queries: Vectors, where: Where) -> Near:
+        """All allowed images, fetched once and compared with every query."""
+        with told(self._place):
+            entities: list[Any] = self._client.query(
+                self._collection,
+                filter=_condition(where),
+                limit=FEW,
+                output_fields=["row", "features"],
+                timeout=ANSWER_SECONDS,
+            )
+        rows, vectors = _taken(entities)
+        vectors = vectors.reshape(len(rows), self.width)
+        squared = [squared_differences(query[None], vectors[None])[0] for query in queries]
+        return Near(
+            np.tile(rows, (len(queries), 1)),
+            np.array(squared).reshape(len(queries), len(rows)),
+            np.full(len(queries), np.inf),
+        )
+
+
+def _condition(where: Where) -> str:
+    """The filters in Milvus' words; of whole numbers alone."""
+    conditions = {"identity": where.identities, "camera": where.cameras}
+    return " and ".join(
+        f"{name} in {sorted(map(int, kept))}"
+        for name, kept in conditions.items()
+        if kept is not None
+    )
+
+
+def _taken(entities: Sequence[Mapping[str, Any]]) -> tuple[Rows, NDArray[np.float32]]:
+    """Rows (K,) and vectors (K, D) of what Milvus gave."""
+    rows = np.array([one["row"] for one in entities], dtype=np.int64)
+    return rows, np.array([one["features"] for one in entities], dtype=np.float32)
 
 
 def build_milvus(
@@ -176,11 +222,11 @@ def build_milvus(
     client = connect(place)
     try:
         with told(place):
-            _write(client, collection, gallery, kind, settings, report)
+            _write(client, collection, gallery, report)
+            _index(client, place, collection, kind, settings)
             longest = float(gallery.features.norm(dim=1).max())
-            return _opened(
-                client, place, collection, kind, settings, gallery.features.shape[1], longest
-            )
+            width = gallery.features.shape[1]
+            return _opened(client, place, collection, kind, settings, gallery, width, longest)
     except BaseException:
         with suppress(Exception):
             client.drop_collection(collection, timeout=ANSWER_SECONDS)
@@ -192,10 +238,9 @@ def _write(
     client: MilvusClient,
     collection: str,
     gallery: FeatureSet,
-    kind: str,
-    settings: Mapping[str, int],
     report: Callable[[int], None],
 ) -> None:
+    """Create the collection and fill it."""
     from pymilvus import DataType
 
     width = gallery.features.shape[1]
@@ -221,8 +266,20 @@ def _write(
         client.insert(collection, [dict(zip(columns, one, strict=True)) for one in facts])
         report(min(start + step, len(counted)))
     client.flush(collection)
+
+
+def _index(
+    client: MilvusClient, place: Place, collection: str, kind: str, settings: Mapping[str, int]
+) -> None:
+    """Have the vectors indexed."""
+    built: dict[str, Any] = {
+        key: value for key, value in settings.items() if key not in ("ef", "nprobe")
+    }
+    if place.uri is None:
+        built = {
+            "params": built
+        }  # milvus-lite 3.2 looks for them here only, servers in both places
     index = client.prepare_index_params()
-    built = {key: value for key, value in settings.items() if key not in ("ef", "nprobe")}
     index.add_index("features", index_type=kind, metric_type="L2", params=built)
     client.create_index(collection, index)
 
@@ -232,18 +289,18 @@ def open_milvus(
     collection: str,
     kind: str,
     settings: Mapping[str, int],
+    facts: Facts,
     width: int,
     longest: float,
-    count: int,
 ) -> MilvusEngine:
     """The engine of a collection that `build_milvus` wrote.
 
     Args:
-        place, collection, kind, settings, width, longest: as they were then.
-        count: images in it.
+        place, collection, kind, settings, facts, width, longest: as they were then.
 
     Raises: SearchError if Milvus does not answer, or holds something else.
     """
+    count = int((facts.identities != JUNK).sum())
     client = connect(place)
     try:
         with told(place):
@@ -261,7 +318,7 @@ def open_milvus(
                     f"{place}: expected {count} images of {width} numbers by {kind} in {collection}, got "
                     f"{found}; was it changed? make the index anew"
                 )
-            return _opened(client, place, collection, kind, settings, width, longest)
+            return _opened(client, place, collection, kind, settings, facts, width, longest)
     except BaseException:
         disconnect(client, place)
         raise
@@ -273,11 +330,12 @@ def _opened(
     collection: str,
     kind: str,
     settings: Mapping[str, int],
+    facts: Facts,
     width: int,
     longest: float,
 ) -> MilvusEngine:
     client.load_collection(collection, timeout=LOAD_SECONDS)
-    return MilvusEngine(client, place, collection, kind, settings, width, longest)
+    return MilvusEngine(client, place, collection, kind, settings, facts, width, longest)
 
 
 def drop_collection(place: Place, collection: str) -> None:
