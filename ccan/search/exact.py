@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccan.errors import ProtocolError
 from ccan.evaluation.ranking import OFFSET, Facts, full_precision
 from ccan.search.interface import Near, Rows, Vectors, Where, rounding, squared_differences
 
@@ -27,6 +28,8 @@ class ExactEngine:
     Args:
         features: (G, D) float32 or float64; read, never copied as a whole.
         facts: identities and cameras, aligned with them.
+
+    Raises: ProtocolError if the squares of the numbers overflow.
     """
 
     exact = True
@@ -36,11 +39,17 @@ class ExactEngine:
         self.features = features
         self.facts = facts
         self._rows = max(1, BLOCK_BYTES // max(1, features.shape[1] * features.itemsize))
-        self.offset = self._common_offset()
-        self._norms = torch.empty(len(features), dtype=features.dtype)  # (G,)
-        for start in range(0, len(features), self._rows):
-            block = self._moved(features[start : start + self._rows])
-            self._norms[start : start + self._rows] = torch.einsum("nd,nd->n", block, block)
+        self.offset: Tensor | None = None
+        self._norms, mean = self._norms_and_mean()  # (G,), (D,)
+        if not bool(torch.isfinite(4 * self._norms).all()):
+            raise ProtocolError(
+                f"squared lengths of descriptors must be finite in {features.dtype}; normalise the features"
+            )
+        squared, mean_norm = float(mean @ mean), float(self._norms.mean(dtype=torch.float64))
+        if squared > OFFSET * max(mean_norm - squared, 0.0):
+            # Far from zero and near to each other: distances are computed around the mean, or they cancel into noise.
+            self.offset = mean.to(features.dtype)
+            self._norms, _ = self._norms_and_mean()
         self._largest = float(self._norms.max().double().sqrt()) if len(features) else 0.0
 
     @property
@@ -56,16 +65,15 @@ class ExactEngine:
     def close(self) -> None:
         """Nothing is held that would need it."""
 
-    def _common_offset(self) -> Tensor | None:
-        """The gallery's mean where features lie much farther from zero than from each other, else None (`OFFSET`)."""
-        total, squares = torch.zeros(self.width, dtype=torch.float64), 0.0
-        for block in self.features.split(self._rows):
-            total += block.sum(dim=0, dtype=torch.float64)
-            squares += float(torch.einsum("nd,nd->", block, block))
-        mean = total / max(1, len(self.features))
-        far = float(mean @ mean)
-        around = squares / max(1, len(self.features)) - far
-        return mean.to(self.features.dtype) if far > OFFSET * max(around, 0.0) else None
+    def _norms_and_mean(self) -> tuple[Tensor, Tensor]:
+        """‖g‖² in the features' precision, (G,), and their mean in float64, (D,)."""
+        norms = torch.empty(len(self.features), dtype=self.features.dtype)
+        total = torch.zeros(self.width, dtype=torch.float64)
+        for start in range(0, len(self.features), self._rows):
+            block = self._moved(self.features[start : start + self._rows])
+            norms[start : start + self._rows] = torch.linalg.vector_norm(block, dim=1).square_()
+            total += block.sum(dim=0)
+        return norms, total / max(1, len(self.features))
 
     def _moved(self, rows: Tensor) -> Tensor:
         return rows if self.offset is None else rows - self.offset
@@ -110,13 +118,13 @@ class ExactEngine:
         return columns.numpy(), squared, last.numpy() - slack
 
     def _squared(self, asked: Tensor, norms: Tensor, gathered: Tensor | None) -> Tensor:
+        """‖q − g‖² by the product, (B, compared)."""
         compared = len(self.features) if gathered is None else len(gathered)
         values = torch.empty(len(asked), compared, dtype=self.features.dtype)
         with full_precision("cpu"):
             for start in range(0, compared, self._rows):
                 part = slice(start, min(start + self._rows, compared))
                 chosen = part if gathered is None else gathered[part]
-                block = self._moved(self.features[chosen])  # (rows, D)
-                products = block @ asked.T  # (rows, B)
+                products = self._moved(self.features[chosen]) @ asked.T  # (rows, B)
                 values[:, part] = torch.sub(self._norms[chosen][:, None], products, alpha=2).T
         return values.add_(norms[:, None])

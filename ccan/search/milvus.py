@@ -36,7 +36,7 @@ TOKEN = "CCAN_MILVUS_TOKEN"
 CONNECT_SECONDS, ANSWER_SECONDS, LOAD_SECONDS = 5, 60, 600
 MOST = 16_384
 """Candidates that Milvus gives at most."""
-FEW = 4096
+FEW = 1024
 """Images so few that an approximate index is not asked: all of them are compared."""
 LARGEST_EF = 32_768
 FLOAT32_EPS = float(np.finfo(np.float32).eps)

@@ -145,6 +145,8 @@ def test_what_cannot_be_asked_is_told(index: SearchIndex) -> None:
         index.search(QUERIES.features, where=Where(own=Views.of(1, 1)))
     with pytest.raises(ProtocolError, match="finite"):
         index.search(torch.full((7,), torch.nan))
+    with pytest.raises(ProtocolError, match="squared lengths of descriptors must be finite"):
+        exact_index(GALLERY.with_features(GALLERY.features * 1e30))
 
 
 def test_no_query_finds_nothing(index: SearchIndex) -> None:
