@@ -21,6 +21,7 @@ from tests.search.people import built, people
 from tests.small import small_predictor
 
 GALLERY = people(6, 53)
+Damage = Callable[[Path], object]
 
 
 def test_an_index_holds_what_it_was_given(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_failure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+def rewrite(change: Callable[[dict[str, Any]], object]) -> Damage:
     """A damage to index.json."""
 
     def damage(folder: Path) -> None:
@@ -120,7 +121,7 @@ def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
     return damage
 
 
-def flip(name: str, place: int) -> Callable[[Path], None]:
+def flip(name: str, place: int) -> Damage:
     """A damage of one bit."""
 
     def damage(folder: Path) -> None:
@@ -131,24 +132,22 @@ def flip(name: str, place: int) -> Callable[[Path], None]:
     return damage
 
 
-def cut(name: str, length: int) -> Callable[[Path], None]:
+def cut(name: str, length: int) -> Damage:
     """A file that ends too early."""
-    return lambda folder: (
-        (folder / name).write_bytes((folder / name).read_bytes()[:length]) and None
-    )
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:length])
 
 
-def lose(name: str) -> Callable[[Path], None]:
+def lose(name: str) -> Damage:
     """A file that is gone."""
     return lambda folder: (folder / name).unlink()
 
 
-DAMAGES = {
+DAMAGES: dict[str, tuple[Damage, str]] = {
     "no index.json": (lose("index.json"), "expected an index, a folder with index.json, got none"),
     "half of index.json": (cut("index.json", 90), "index.json: damaged"),
-    "a list": (lambda f: (f / "index.json").write_text("[1]") and None, "not written by ccan"),
+    "a list": (lambda f: (f / "index.json").write_text("[1]"), "not written by ccan"),
     "nested too deeply": (
-        lambda f: (f / "index.json").write_text("[" * 10**5) and None,
+        lambda f: (f / "index.json").write_text("[" * 10**5),
         "index.json: damaged",
     ),
     "another program's": (rewrite(lambda v: v.update(format="x")), "not written by ccan index"),
@@ -169,7 +168,7 @@ DAMAGES = {
     "half of the features": (cut("features.safetensors", 900), "cannot be read"),
     "another bit": (flip("features.safetensors", -9), "not those that were written"),
     "swapped files": (
-        lambda f: (f / "facts.safetensors").replace(f / "features.safetensors") and None,
+        lambda f: (f / "facts.safetensors").replace(f / "features.safetensors"),
         "cannot be read",
     ),
 }

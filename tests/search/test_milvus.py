@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def collections(uri: str) -> list[str]:
     place = Place(uri, Path())
     client = connect(place)
     try:
-        return list(client.list_collections())
+        names: Any = client.list_collections()
+        return list(names)
     finally:
         disconnect(client, place)
 
