@@ -145,9 +145,18 @@ def resident() -> dict[str, float]:
     return found
 
 
-def in_a_process(step: str, limit: float, *words: str) -> dict[str, Any]:
+def keep_within(gibibytes: float) -> None:
+    """Have this process refused more memory of its own, where the system can, before the machine runs out of it."""
+    if sys.platform == "linux":
+        import resource
+
+        most = int(gibibytes * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def in_a_process(step: str, limit: float, memory: float, *words: str) -> dict[str, Any]:
     """A step's figures from a process of its own; what ended it, if it did not end well."""
-    command = [sys.executable, __file__, "--step", step, *words]
+    command = [sys.executable, __file__, "--memory", str(memory), "--step", step, *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * limit)
     except subprocess.TimeoutExpired:
@@ -165,7 +174,7 @@ def copy_bandwidth() -> float:
     return COPIED / spread(seconds_of(lambda: target.copy_(source), repeats=5))["median"]
 
 
-def measure(sizes: list[int], limit: float) -> dict[str, Any]:
+def measure(sizes: list[int], limit: float, memory: float) -> dict[str, Any]:
     """Every case at every size, the largest last."""
     rows: list[dict[str, Any]] = []
     bandwidth = copy_bandwidth()
@@ -177,9 +186,9 @@ def measure(sizes: list[int], limit: float) -> dict[str, Any]:
             for case in CASES:
                 folder = Path(work) / case
                 row: dict[str, Any] = {"images": images, "case": case}
-                row |= in_a_process("build", limit, case, str(data), str(folder))
+                row |= in_a_process("build", limit, memory, case, str(data), str(folder))
                 if "ended" not in row:
-                    row |= in_a_process("search", limit, str(data), str(folder), str(truth))
+                    row |= in_a_process("search", limit, memory, str(data), str(folder), str(truth))
                 if "query_ms" in row:
                     row["limit_ms"] = 1000 * gallery_bytes / bandwidth
                 rows.append(row)
@@ -190,7 +199,7 @@ def measure(sizes: list[int], limit: float) -> dict[str, Any]:
             ours = exact[row["images"]]["query_ms"]["median"]
             row["time_ratio"] = row["query_ms"]["median"] / ours
     settings = {"width": WIDTH, "images_a_person": IMAGES_A_PERSON, "scatter": SCATTER}
-    settings |= {"queries": QUERIES, "top": TOP, "limit_minutes": limit}
+    settings |= {"queries": QUERIES, "top": TOP, "limit_minutes": limit, "limit_gib": memory}
     return {"settings": settings, "copy_bytes_a_second": bandwidth, "rows": rows}
 
 
@@ -198,6 +207,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
     parser = argparse.ArgumentParser(description="Search of large galleries.")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="images")
     parser.add_argument("--limit", type=float, default=40, help="minutes for a build, or a search")
+    parser.add_argument("--memory", type=float, default=16, help="GiB for a build, or a search")
     parser.add_argument(
         "--small", action="store_true", help="tiny galleries, to see that it runs; needs --results"
     )
@@ -205,6 +215,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.step:
+        keep_within(asked.memory)
         step, *words = asked.step
         made = build(words[0], *map(Path, words[1:])) if step == "build" else None
         print(json.dumps(made or search(*map(Path, words))))
@@ -212,7 +223,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
     if asked.small and asked.results is None:
         parser.error("--small needs --results FOLDER: it must not overwrite what was measured")
     commit()
-    result = measure([200] if asked.small else asked.sizes, asked.limit)
+    result = measure([200] if asked.small else asked.sizes, asked.limit, asked.memory)
     report = write_result("search_cpu", result, folder=asked.results or RESULTS)
     print(json.dumps(report, indent=2))
     return report
