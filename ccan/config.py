@@ -465,7 +465,9 @@ class SearchConfig(_Group):
             "variable CCAN_MILVUS_TOKEN",
         )
         _require(
-            parts.scheme in ("http", "https") and bool(parts.hostname),
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not self.uri.endswith(".db"),  # the client takes that for a file
             f"uri must be a Milvus server such as http://host:19530, got {self.uri!r}",
         )
 

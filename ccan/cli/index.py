@@ -41,7 +41,7 @@ class Index:
     def run(self) -> None:
         """Describe the images, build the index, say what it is."""
         from ccan.search import build_index
-        from ccan.search.index import check_place
+        from ccan.search.build import check_place
 
         with Outputs(self.json) as outputs:
             check_place(self.out)

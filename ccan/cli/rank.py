@@ -66,6 +66,8 @@ class Rank:
                 *(["mark"] * self._marked),
             )
             print(columns(header, [[one[name] for name in header] for one in rows]))
+            if not rows:
+                print("no image passes the filters")
             outputs.json(
                 self.json,
                 {"image": str(self.image), "index": index.description.to_dict(), "ranking": rows},

@@ -1,7 +1,8 @@
 """Finding people in galleries of any size: one interface, exact in this process or by a vector engine behind it."""
 
+from ccan.search.build import build_index
 from ccan.search.folder import Description, Recall, Source
-from ccan.search.index import SearchIndex, build_index, exact_index, open_index
+from ccan.search.index import SearchIndex, exact_index, open_index
 from ccan.search.interface import Engine, Found, Near, Views, Where
 
 __all__ = [

@@ -33,7 +33,7 @@ class Source:
 
     Attributes:
         dataset: name of the images.
-        root: folder that the images' names are paths in; None where there are no pictures.
+        root: whole path of the folder that the images' names are paths in; None where there are no pictures.
         checkpoint: what `Predictor.from_checkpoint` opens; None for features that another program made.
         fingerprint: hash of that network's settings and weights.
     """
@@ -139,6 +139,8 @@ class Description:
             raise ValueError("a number is none")
         if self.recall is not None and not 0 <= self.recall.value <= 1:
             raise ValueError("recall is from 0 to 1")
+        if not isinstance(self.longest, int | float):
+            raise ValueError("a length is none")
         if self.metric != "euclidean":
             raise ValueError(f"metric {self.metric!r}")
 

@@ -10,11 +10,8 @@ Letters: Q queries, G gallery images, D numbers of a descriptor, k images that a
 from __future__ import annotations
 
 import os
-import uuid
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,37 +27,26 @@ from ccan.errors import CheckpointError, ConfigError, SearchError, ShapeError
 from ccan.evaluation.extraction import fingerprint
 from ccan.evaluation.feature_set import FeatureSet, check_features
 from ccan.evaluation.ranking import Facts, IdentityIndex, ignored_pairs
-from ccan.files import inside, work_folder
+from ccan.files import inside
+from ccan.search.connection import Place
 from ccan.search.exact import ExactEngine
 from ccan.search.folder import (
     DATABASE,
     FEATURES,
     Description,
     Names,
-    Recall,
     Source,
     StoredFacts,
 )
-from ccan.search.interface import Engine, Found, Rows, Views, Where
-from ccan.search.milvus import (
-    MOST,
-    Place,
-    build_milvus,
-    drop_collection,
-    open_milvus,
-    settings_of,
-)
-from ccan.search.numbers import read_numbers, write_numbers
+from ccan.search.interface import Engine, Found, Rows, Where
+from ccan.search.milvus import open_milvus, settings_of
+from ccan.search.numbers import read_numbers
 
 if TYPE_CHECKING:
     from ccan.predictor import Predictor
 
 SPARE = 32
 """Candidates beyond those that are wanted, so that their rounded order does not decide."""
-RECALL_TOP, RECALL_QUERIES = 10, 200
-
-Progress = Callable[[int, int, str], None]
-"""Called with (images done, images in all, what is being done)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +88,7 @@ class SearchIndex:
         """(G,); -1 unknown."""
         return self.facts.cameras
 
-    @property
+    @cached_property
     def names(self) -> Sequence[str]:
         """G names: paths within `root`, or whatever the features' file called the images."""
         return self.facts.names or Names.of([str(row) for row in range(len(self))])
@@ -158,8 +144,8 @@ class SearchIndex:
             top: k.
             where: which images may be found; all but junk if None.
 
-        Raises: ShapeError if the widths differ or `where.own` is not of Q queries; ConfigError if top is below 1;
-        ProtocolError for numbers that are not finite; SearchError if the engine does not answer.
+        Raises: ShapeError if the widths differ or `where.own` is not of Q queries; ConfigError if top is below 1 or
+        more than the engine gives; ProtocolError for numbers that are not finite; SearchError if it does not answer.
         """
         where = where or Where()
         asked = torch.as_tensor(queries)
@@ -168,6 +154,10 @@ class SearchIndex:
         ignored = self._ignored(where.own)
         need = top + max(map(len, ignored), default=0)
         most = min(len(self), self.engine.most)
+        if min(need, len(self)) > most:
+            raise ConfigError(
+                f"{self.name} gives at most {most:,} images, and {need:,} were to be looked at; ask for fewer"
+            )
         count = min(most, need + SPARE)
         found = Found(np.full((len(rows), top), -1, np.int64), np.full((len(rows), top), np.inf))
         open_: Rows = np.arange(len(rows))
@@ -250,157 +240,6 @@ def exact_index(gallery: FeatureSet) -> SearchIndex:
     return SearchIndex(engine, gallery, description)
 
 
-def build_index(
-    folder: str | Path,
-    gallery: FeatureSet,
-    config: SearchConfig | None = None,
-    *,
-    source: Source | None = None,
-    progress: Progress | None = None,
-) -> SearchIndex:
-    """Make an index and open it. It is built beside its place and moved there whole; a failure leaves nothing.
-
-    Args:
-        folder: where; must not be there yet.
-        gallery: G images. If none has an identity, all are taken for people who are not known (identity 0).
-        config: by what it is searched; Milvus keeps float32.
-        source: of the descriptors.
-        progress: told how far the work is.
-
-    Raises: SearchError if the folder is there or Milvus does not do it; ConfigError for a gallery that is empty or that
-    Milvus cannot hold.
-    """
-    config, source = config or SearchConfig(), source or Source()
-    folder = check_place(folder)
-    if not len(gallery):
-        raise ConfigError("there is no image to index; check the dataset or the file")
-    gallery = _searchable(gallery)
-    with work_folder(folder.parent, mode=0o777) as work:
-        names = Names.of(gallery.names or [str(row) for row in range(len(gallery))])
-        StoredFacts(gallery.identities, gallery.cameras, names).save(work)
-        width = gallery.features.shape[1]
-        description = Description(config.engine, len(gallery), width, source)
-        if config.engine == "exact":
-            write_numbers(work / FEATURES, {"features": gallery.features.cpu().contiguous()})
-            description.save(work)
-            _move(work, folder)
-            return open_index(folder)
-        place = Place(config.uri, work / DATABASE)
-        description = _fill(
-            place,
-            replace(
-                description,
-                kind=config.kind,
-                uri=config.uri,
-                settings=settings_of(config, len(gallery)),
-                collection=f"ccan_{uuid.uuid4().hex}",
-            ),
-            gallery,
-            progress,
-        )
-        with _dropped_on_failure(place, description):
-            description.save(work)
-            _move(work, folder)
-    return open_index(folder)
-
-
-def check_place(folder: str | Path) -> Path:
-    """The whole path of a folder that an index may be made at. Raises: SearchError if something is there."""
-    path = Path(os.path.abspath(Path(folder).expanduser()))
-    if os.path.lexists(path):
-        raise SearchError(f"{folder}: is there already; remove it or choose another place")
-    return path
-
-
-@contextmanager
-def _dropped_on_failure(place: Place, description: Description) -> Iterator[None]:
-    """A collection on a server does not outlive a failure; an embedded one goes with its folder."""
-    try:
-        yield
-    except BaseException:
-        if place.uri is not None and description.collection is not None:
-            drop_collection(place, description.collection)
-        raise
-
-
-def _searchable(gallery: FeatureSet) -> FeatureSet:
-    """The gallery, in which somebody can be found."""
-    if (gallery.identities != JUNK).any():
-        return gallery
-    warnings.warn(
-        "no image has an identity: all are indexed as people who are not known (identity 0)",
-        stacklevel=3,
-    )
-    unknown = np.zeros_like(gallery.identities)
-    return FeatureSet(gallery.features, unknown, gallery.cameras, gallery.names, gallery.metadata)
-
-
-def _fill(
-    place: Place, description: Description, gallery: FeatureSet, progress: Progress | None
-) -> Description:
-    """Write Milvus' collection; the description with what was measured.
-
-    Raises: ConfigError for numbers whose distances float32 cannot tell apart.
-    """
-    assert description.kind is not None and description.collection is not None
-    gallery = gallery.with_features(gallery.features.cpu().float())
-    reference = exact_index(gallery)
-    offset = isinstance(reference.engine, ExactEngine) and reference.engine.offset is not None
-    if offset and len(gallery) > MOST:  # of fewer all can be fetched and compared
-        raise ConfigError(
-            "the features lie much farther from zero than from each other, and Milvus' float32 distances would be "
-            "noise; subtract their mean first, or use the engine exact"
-        )
-
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(done, len(gallery), "images in Milvus")
-
-    engine = build_milvus(
-        place, description.collection, gallery, description.kind, description.settings, report
-    )
-    with _dropped_on_failure(place, description), closing(engine):
-        recall = None
-        if not engine.exact:
-            recall = measure_recall(SearchIndex(engine, gallery, description), reference, gallery)
-    return replace(description, recall=recall, longest=engine.longest)
-
-
-def measure_recall(
-    index: SearchIndex,
-    reference: SearchIndex,
-    gallery: FeatureSet,
-    queries: int = RECALL_QUERIES,
-    top: int = RECALL_TOP,
-) -> Recall:
-    """How much of the truth an index finds: the share of its answers that are as near as the true nearest ones.
-
-    Args:
-        index: what is measured.
-        reference: an exact index of the same images.
-        gallery: the images, evenly chosen ones of which are the queries, each without its own view.
-        queries, top: how many queries, and of how many nearest.
-    """
-    counted = np.flatnonzero(gallery.identities != JUNK)
-    chosen = counted[np.linspace(0, len(counted) - 1, min(queries, len(counted))).astype(int)]
-    asked = gallery.select(np.unique(chosen))
-    where = Where(own=Views(asked.identities, asked.cameras, asked.names))
-    true = reference.search(asked.features, top, where)
-    found = index.search(asked.features, top, where)
-    wanted = np.isfinite(true.distances)
-    farthest = np.where(wanted, true.distances, 0).max(axis=1, keepdims=True)
-    right = np.isfinite(found.distances) & (found.distances <= farthest)
-    return Recall(float(right.sum() / max(1, wanted.sum())), top, len(asked))
-
-
-def _move(work: Path, folder: Path) -> None:
-    """Put a finished index in its place. Raises: SearchError if something has come to be there."""
-    try:
-        os.rename(work, folder)
-    except OSError as error:
-        raise SearchError(f"{folder}: could not be put in its place ({error})") from error
-
-
 def open_index(folder: str | Path) -> SearchIndex:
     """An index from its folder. Its numbers are mapped from the file or stay with Milvus.
 
@@ -417,6 +256,8 @@ def open_index(folder: str | Path) -> SearchIndex:
         config = SearchConfig.from_dict(
             {"engine": "milvus", "kind": description.kind, "uri": description.uri}
         )
+        if {*description.settings} != {*settings_of(config, description.count)}:
+            raise SearchError(f"{folder}: settings of another kind of index; make the index anew")
         engine = open_milvus(
             Place(config.uri, folder / DATABASE),
             description.collection,

@@ -8,14 +8,8 @@ Letters: Q queries, G gallery images, D numbers of a descriptor, K candidates.
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,37 +17,27 @@ from numpy.typing import NDArray
 
 from ccan.config import SearchConfig
 from ccan.data.records import JUNK
-from ccan.errors import ConfigError, SearchError
+from ccan.errors import SearchError
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.ranking import Facts
+from ccan.search.connection import ANSWER_SECONDS, Place, connect, disconnect, told
 from ccan.search.interface import Near, Rows, Vectors, Where, rounding, squared_differences
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-TOKEN = "CCAN_MILVUS_TOKEN"
-"""Environment variable with the server's token, `user:password` or an API key; never written anywhere."""
-CONNECT_SECONDS, ANSWER_SECONDS, LOAD_SECONDS = 5, 60, 600
+LOAD_SECONDS = 600
 MOST = 16_384
 """Candidates that Milvus gives at most."""
 FEW = 1024
 """Images so few that an approximate index is not asked: all of them are compared."""
 LARGEST_EF = 32_768
+INDEX = "features"
+"""Name of the index, as of the field that it is of."""
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 INSERT_BYTES, ANSWER_BYTES = 8 * 2**20, 32 * 2**20
 SEGMENT = 100_000
 """Images that milvus-lite indexes together; a server's segments are larger."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where Milvus is: a server's address (`SearchConfig.uri`), or the file of an embedded one."""
-
-    uri: str | None
-    database: Path
-
-    def __str__(self) -> str:
-        return self.uri or str(self.database)
 
 
 def settings_of(config: SearchConfig, count: int) -> dict[str, int]:
@@ -272,15 +256,11 @@ def _index(
     client: MilvusClient, place: Place, collection: str, kind: str, settings: Mapping[str, int]
 ) -> None:
     """Have the vectors indexed."""
-    built: dict[str, Any] = {
-        key: value for key, value in settings.items() if key not in ("ef", "nprobe")
-    }
-    if place.uri is None:
-        built = {
-            "params": built
-        }  # milvus-lite 3.2 looks for them here only, servers in both places
+    built = {key: value for key, value in settings.items() if key not in ("ef", "nprobe")}
+    # milvus-lite 3.2 looks for the settings one level deeper than the client puts them.
+    params = {"params": built} if place.uri is None else built
     index = client.prepare_index_params()
-    index.add_index("features", index_type=kind, metric_type="L2", params=built)
+    index.add_index("features", index_type=kind, index_name=INDEX, metric_type="L2", params=params)
     client.create_index(collection, index)
 
 
@@ -310,7 +290,7 @@ def open_milvus(
                 )
             told_of: Any = client.describe_collection(collection, timeout=ANSWER_SECONDS)
             widths = [one["params"]["dim"] for one in told_of["fields"] if "dim" in one["params"]]
-            kinds: Any = client.describe_index(collection, "features", timeout=ANSWER_SECONDS) or {}
+            kinds: Any = client.describe_index(collection, INDEX, timeout=ANSWER_SECONDS) or {}
             stats = client.get_collection_stats(collection, timeout=ANSWER_SECONDS)
             found = (*map(int, widths), kinds.get("index_type"), int(stats["row_count"]))
             if found != (width, kind, count):
@@ -336,90 +316,3 @@ def _opened(
 ) -> MilvusEngine:
     client.load_collection(collection, timeout=LOAD_SECONDS)
     return MilvusEngine(client, place, collection, kind, settings, facts, width, longest)
-
-
-def drop_collection(place: Place, collection: str) -> None:
-    """Remove a collection and all that is in it. Raises: SearchError if Milvus does not answer."""
-    client = connect(place)
-    try:
-        with told(place):
-            client.drop_collection(collection, timeout=ANSWER_SECONDS)
-    finally:
-        disconnect(client, place)
-
-
-# Connections
-
-_embedded: Counter[str] = Counter()
-_embedded_lock = threading.Lock()
-"""Connections of this process to each embedded database: pymilvus serves them all from one, and does not count."""
-
-
-def connect(place: Place) -> MilvusClient:
-    """A connection. Raises: SearchError if there is no Milvus, ConfigError if pymilvus or milvus-lite is missing."""
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        raise ConfigError(
-            "the engine milvus needs pymilvus and milvus-lite: pip install 'ccan[milvus]'"
-        ) from error
-    for name in ("pymilvus", "milvus_lite"):  # every error of theirs is told once, by `told`
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    token = os.environ.get(TOKEN, "") if place.uri else ""
-    with told(place), nullcontext() if place.uri else _embedded_lock:
-        try:
-            client = MilvusClient(str(place), token=token, timeout=CONNECT_SECONDS)
-        except Exception as error:
-            if place.uri is None:
-                _explain(place, error)
-            raise
-        if place.uri is None:
-            _embedded[str(place)] += 1
-    return client
-
-
-def disconnect(client: MilvusClient, place: Place) -> None:
-    """End a connection, and with the last one the embedded database."""
-    client.close()
-    if place.uri is not None:
-        return
-    from milvus_lite import server_manager_instance
-
-    with _embedded_lock:
-        _embedded[str(place)] -= 1
-        if _embedded[str(place)] <= 0:
-            del _embedded[str(place)]
-            server_manager_instance.release_server(str(place))
-
-
-def _explain(place: Place, error: Exception) -> None:
-    """Raises: SearchError with the cause why an embedded database does not open; pymilvus keeps it to itself."""
-    try:
-        from milvus_lite import DataDirLockedError, MilvusLite
-    except ImportError as missing:
-        raise ConfigError(
-            "an embedded Milvus needs milvus-lite: pip install 'ccan[milvus]'"
-        ) from missing
-    try:
-        MilvusLite(str(place)).close()
-    except DataDirLockedError as locked:
-        raise SearchError(
-            f"{place}: in use by another process, and an embedded Milvus serves one at a time; end that one (a "
-            "dashboard?), build with --engine exact, which any number may read, or use a Milvus server (--uri)"
-        ) from locked
-    except Exception as cause:
-        raise SearchError(f"{place}: cannot be opened ({cause}); make the index anew") from error
-
-
-@contextmanager
-def told(place: Place) -> Iterator[None]:
-    """What goes wrong in Milvus as one sentence of ours. Raises: SearchError."""
-    from grpc import RpcError
-    from pymilvus import MilvusException
-
-    try:
-        yield
-    except (MilvusException, RpcError) as error:
-        said = getattr(error, "message", None) or str(error)
-        what = "is the server running, and the address right?" if place.uri else "is the disk full?"
-        raise SearchError(f"{place}: Milvus does not do what it should: {said}; {what}") from error

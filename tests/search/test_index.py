@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ccan.search.index
+import ccan.search.build
 from ccan.config import SearchConfig
 from ccan.errors import CCANError, CheckpointError, ConfigError, SearchError
 from ccan.evaluation import FeatureSet
@@ -104,7 +104,7 @@ def test_a_failure_leaves_nothing(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(ccan.search.index, step, fail)
+    monkeypatch.setattr(ccan.search.build, step, fail)
     with pytest.raises(error):
         build_index(tmp_path / "index", GALLERY)
     assert list(tmp_path.iterdir()) == []
@@ -157,6 +157,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a number as text": (rewrite(lambda v: v.update(count="53")), "index.json: damaged"),
     "a truth as number": (rewrite(lambda v: v.update(width=True)), "index.json: damaged"),
     "a root that is none": (rewrite(lambda v: v["source"].update(root=3)), "index.json: damaged"),
+    "a length as text": (rewrite(lambda v: v.update(longest="1")), "index.json: damaged"),
     "another metric": (rewrite(lambda v: v.update(metric="cosine")), "index.json: damaged"),
     "another count": (rewrite(lambda v: v.update(count=54)), "expected 54 images, got"),
     "another width": (rewrite(lambda v: v.update(width=8)), "53 images, 8 each, got .53, 7."),
@@ -228,6 +229,7 @@ def test_an_index_belongs_to_one_network(tmp_path: Path) -> None:
         ({"engine": "milvus", "kind": "HNSW", "effort": 0}, "effort is a number from 1"),
         ({"engine": "milvus", "uri": "ftp://host"}, "such as http://host:19530, got 'ftp"),
         ({"engine": "milvus", "uri": "gallery.db"}, "such as http://host:19530"),
+        ({"engine": "milvus", "uri": "http://host/gallery.db"}, "such as http://host:19530"),
         ({"engine": "milvus", "uri": "http://"}, "such as http://host:19530"),
         ({"engine": "milvus", "uri": "http://a:b@host"}, "put the token into the environment"),
         ({"engine": "milvus", "uri": "http://host?token=b"}, "must not hold credentials"),

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ccan.search.connection
 import ccan.search.milvus
 from ccan.config import SearchConfig
 from ccan.errors import ConfigError, SearchError
 from ccan.evaluation import FeatureSet
 from ccan.search import SearchIndex, Views, Where, build_index, exact_index, open_index
-from ccan.search.milvus import Place, connect, disconnect, settings_of
+from ccan.search.connection import Place, connect, disconnect
+from ccan.search.milvus import settings_of
 from tests.search.people import assert_ranks_like_the_protocol, built, clusters, people
 
 ROOT = Path(__file__).parents[2]
@@ -238,7 +240,7 @@ def test_a_failure_leaves_nothing(
     if step == "create_index":
         monkeypatch.setattr("pymilvus.MilvusClient.create_index", fail)
     elif step != "progress":
-        monkeypatch.setattr(f"ccan.search.index.{step}", fail)
+        monkeypatch.setattr(f"ccan.search.build.{step}", fail)
     config = SearchConfig.from_dict(
         {"engine": "milvus", "kind": "HNSW", "uri": server if where == "server" else None}
     )
@@ -287,7 +289,7 @@ def test_a_changed_collection_is_told(server: str, tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answering: str
 ) -> None:
-    monkeypatch.setattr(ccan.search.milvus, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(ccan.search.connection, "CONNECT_SECONDS", 0.5)
     with socket.socket() as waiting:
         waiting.bind(("127.0.0.1", 0))
         if answering == "silence":
@@ -307,7 +309,7 @@ def test_a_server_that_goes_away_is_told(tmp_path: Path) -> None:
     index = build_index(tmp_path / "index", GALLERY, config)
     running.stop(grace=0).wait()
     database.close()
-    with pytest.raises(SearchError, match=f"127.0.0.1:{port}: Milvus does not do what it should"):
+    with pytest.raises(SearchError, match=f"127.0.0.1:{port}: Milvus failed"):
         index.search(GALLERY.features[0], 1)
     index.close()
 
@@ -322,6 +324,22 @@ def test_without_the_extra_it_is_said_what_to_install(
     with pytest.raises(ConfigError, match=r"pip install 'ccan\[milvus\]'"):
         built(tmp_path / "index", GALLERY, "FLAT")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_milvus_gives_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with built(tmp_path / "index", GALLERY, "FLAT") as index:
+        monkeypatch.setattr(ccan.search.milvus.MilvusEngine, "most", 20)
+        assert (index.search(GALLERY.features[KNOWN], 20).rows >= 0).all()
+        with pytest.raises(ConfigError, match="gives at most 20 images, and 21 were to be looked"):
+            index.search(GALLERY.features[KNOWN], 21)
+
+
+def test_settings_of_another_kind_are_told(tmp_path: Path) -> None:
+    built(tmp_path / "index", GALLERY, "IVF_FLAT").close()
+    file = tmp_path / "index" / "index.json"
+    file.write_text(file.read_text().replace('"nlist"', '"M"'))
+    with pytest.raises(SearchError, match="settings of another kind of index"):
+        open_index(tmp_path / "index")
 
 
 def test_rows_stay_those_of_the_gallery_though_junk_is_not_kept(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import ccan.search.build
 import ccan.search.exact
 import ccan.search.index
 import ccan.search.milvus
@@ -122,7 +123,7 @@ def test_a_common_offset_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyP
             found = index.search(QUERIES.features + 4096, 30)
         np.testing.assert_array_equal(found.rows, wanted.rows)
         np.testing.assert_array_equal(found.distances, wanted.distances)
-    monkeypatch.setattr(ccan.search.index, "MOST", 200)
+    monkeypatch.setattr(ccan.search.build, "MOST", 200)
     with pytest.raises(ConfigError, match="subtract their mean first, or use the engine exact"):
         built(tmp_path / "other", gallery, "FLAT")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["FLAT", "exact"]
