@@ -14,6 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from ccan.errors import ConfigError
 
@@ -427,6 +428,48 @@ class EvalConfig(_Group):
     def __post_init__(self) -> None:
         _positive(self, "batch_size")
         _require(self.workers >= 0, f"workers must be at least 0, got {self.workers!r}")
+
+
+@dataclass(frozen=True)
+class SearchConfig(_Group):
+    """What an indexed gallery is searched by."""
+
+    engine: Literal["exact", "milvus"] = "exact"
+    """`exact` compares with every image in this process; `milvus` asks that engine, in the index's folder or by URL."""
+    kind: Literal["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"] = "FLAT"
+    """Milvus' index type. FLAT is exact; of the others the recall is measured and told."""
+    effort: int | None = None
+    """HNSW's ef or IVF's nprobe: more finds more, slower; by default what suits the number of images."""
+    uri: str | None = None
+    """Milvus server, for example http://host:19530. Its token is read from $CCAN_MILVUS_TOKEN and never written."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.engine == "milvus"
+            or (self.uri is None and self.kind == "FLAT" and self.effort is None),
+            "uri, kind and effort belong to the engine milvus; choose it, or leave them out",
+        )
+        _require(
+            self.effort is None or (self.effort >= 1 and self.kind != "FLAT"),
+            f"effort is a number from 1, and not for FLAT, got {self.effort!r} for {self.kind}",
+        )
+        if self.uri is None:
+            return
+        try:
+            parts = urlsplit(self.uri)
+        except ValueError as error:
+            raise ConfigError(f"uri is not an address: {error}") from error
+        _require(
+            not parts.username and not parts.password and not parts.query,
+            "uri must not hold credentials, because it is written into the index; put the token into the environment "
+            "variable CCAN_MILVUS_TOKEN",
+        )
+        _require(
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and not self.uri.endswith(".db"),  # the client takes that for a file
+            f"uri must be a Milvus server such as http://host:19530, got {self.uri!r}",
+        )
 
 
 @dataclass(frozen=True)

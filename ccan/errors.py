@@ -27,3 +27,7 @@ class CheckpointError(CCANError):
 
 class TrainingError(CCANError):
     """Training cannot go on; the last checkpoint on disk is intact."""
+
+
+class SearchError(CCANError):
+    """An index that is searched, or the engine behind it, is damaged, foreign or out of reach."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,28 @@ def remove_leftovers(folder: Path, pattern: str) -> None:
             continue
         if time.time() - newest > LEFTOVER_SECONDS:
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def work_folder(parent: str | Path, mode: int = 0o700) -> Iterator[Path]:
+    """A folder to build an index in, beside its place; what is still there when the block ends is removed."""
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent, ".index-*")
+    work = parent / f".index-{uuid.uuid4().hex}"
+    work.mkdir(mode)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def inside(root: Path, name: str) -> Path:
+    """The file of a name: a path within the folder, or the file of that name in it; never one outside."""
+    path = Path(os.path.normpath(root / name))
+    if path.is_relative_to(root) and path.is_file():
+        return path
+    return root / (Path(name).name or "unnamed")
 
 
 def data_folder() -> Path:

@@ -3,18 +3,18 @@
 An index belongs to one checkpoint and one list of images. Its folder is named by a hash of both, so another checkpoint
 or a changed image never meets an old index; a damaged index is made again, never trusted. Its numbers are mapped from
 the file, not read into memory. Features that any other model made can be looked at in the same way (`index_features`).
+
+A gallery that is only searched, of any size, exactly in this process or by an engine behind one and the same interface,
+is a `SearchIndex` (`build_index`, `open_index`; `ccan.search`).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,13 +23,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ccan.data.loading import open_image
 from ccan.data.records import ReIDDataset, Sample
-from ccan.errors import DatasetError
+from ccan.errors import DatasetError, SearchError
 from ccan.evaluation.extraction import fingerprint
 from ccan.evaluation.feature_set import FeatureSet
 from ccan.evaluation.features import describe, extract_features, feature_set_of, mirror_average
@@ -37,10 +35,16 @@ from ccan.evaluation.files import load_features
 from ccan.explain.embedding import LOCAL, embedding_maps
 from ccan.explain.trace import GLOBAL, trace
 from ccan.explain.weighting import PartVectors
-from ccan.files import atomic_path, cache_folder, remove_leftovers
+from ccan.files import cache_folder, inside, work_folder
 from ccan.model.fast import fast_for_inference
 from ccan.model.network import CCAN
 from ccan.predictor import Predictor
+from ccan.search import SearchIndex as SearchIndex
+from ccan.search import Where as Where
+from ccan.search import build_index as build_index
+from ccan.search import exact_index as exact_index
+from ccan.search import open_index as open_index
+from ccan.search.numbers import read_numbers, write_numbers
 
 FORMAT = 2
 THUMBNAIL_HEIGHT = 192
@@ -214,17 +218,9 @@ def _named_samples(side: FeatureSet, split: str, root: Path) -> list[Sample]:
     """A record for each row; an image whose name leads out of the folder, or nowhere, has a path that is no file."""
     names = side.names or tuple(f"{split}-{row}" for row in range(len(side)))
     return [
-        Sample(_inside(root, name), int(identity), int(camera))
+        Sample(inside(root, name), int(identity), int(camera))
         for name, identity, camera in zip(names, side.identities, side.cameras, strict=True)
     ]
-
-
-def _inside(root: Path, name: str) -> Path:
-    """The file of a name: a path within the folder, or the file of that name in it."""
-    path = Path(os.path.normpath(root / name))
-    if path.is_relative_to(root) and path.is_file():
-        return path
-    return root / (Path(name).name or "unnamed")
 
 
 def _read_or_make(
@@ -234,21 +230,10 @@ def _read_or_make(
     found = read()
     if found is not None:
         return found
-    with _work_folder(folder.parent) as work:
+    with work_folder(folder.parent) as work:
         make(work)
         _take_place(work, folder, read)
     return read()
-
-
-@contextmanager
-def _work_folder(parent: Path) -> Iterator[Path]:
-    parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(parent, ".index-*")
-    work = Path(tempfile.mkdtemp(prefix=".index-", dir=parent))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _take_place(work: Path, folder: Path, read: Callable[[], GalleryIndex | None]) -> None:
@@ -315,22 +300,18 @@ def numbers_of(predictor: Predictor, dataset: ReIDDataset, report: _Steps) -> di
 
 def save_numbers(folder: Path, numbers: Mapping[str, Tensor]) -> None:
     """Write the numbers of an index with their checksum, whole or not at all."""
-    with atomic_path(folder / "features.safetensors") as temporary:
-        save_file(dict(numbers), temporary, metadata={"crc32": _checksum(numbers)})
+    write_numbers(folder / "features.safetensors", numbers)
 
 
 def _read(folder: Path, predictor: Predictor, dataset: ReIDDataset) -> GalleryIndex | None:
     """The index in a folder, or None if there is none or it is damaged."""
     try:
-        with safe_open(folder / "features.safetensors", framework="pt") as file:
-            numbers = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if (file.metadata() or {}).get("crc32") != _checksum(numbers):
-                return None
+        numbers = read_numbers(folder / "features.safetensors")
         sides = {split: feature_set_of(numbers[split], getattr(dataset, split)) for split in SPLITS}
         mirrored = {
             split: side.with_features(numbers[f"{split}.mirrored"]) for split, side in sides.items()
         }
-    except (OSError, SafetensorError, ValueError, KeyError):
+    except (SearchError, ValueError, KeyError):
         return None
     if not _thumbnails_whole(folder / "thumbnails", numbers):
         return None
@@ -351,14 +332,6 @@ def _read(folder: Path, predictor: Predictor, dataset: ReIDDataset) -> GalleryIn
         numbers.get("bias"),
         mirrored,
     )
-
-
-def _checksum(numbers: Mapping[str, Tensor]) -> str:
-    """CRC-32 of all numbers, against silent damage on disk."""
-    value = 0
-    for name in sorted(numbers):
-        value = zlib.crc32(numbers[name].numpy().data.cast("B"), value)
-    return f"{value:08x}"
 
 
 # Thumbnails

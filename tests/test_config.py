@@ -19,12 +19,22 @@ from ccan.config import (
     ModelConfig,
     OptimConfig,
     Recipe,
+    SearchConfig,
     TrainConfig,
     changed_settings,
 )
 from ccan.errors import ConfigError
 
-GROUPS = (ModelConfig, LossConfig, DataConfig, OptimConfig, TrainConfig, EvalConfig, Recipe)
+GROUPS = (
+    ModelConfig,
+    LossConfig,
+    DataConfig,
+    OptimConfig,
+    TrainConfig,
+    EvalConfig,
+    SearchConfig,
+    Recipe,
+)
 
 
 def test_defaults_are_the_paper_s() -> None:

@@ -19,6 +19,8 @@ from ccan.cli.evaluate import Evaluate
 from ccan.cli.explain import Explain
 from ccan.cli.export import Export
 from ccan.cli.extract import Extract
+from ccan.cli.index import Index
+from ccan.cli.rank import Rank
 from ccan.cli.report import Report
 from ccan.cli.score import Score
 from ccan.cli.synth import Synth
@@ -48,6 +50,8 @@ COMMANDS: dict[str, type[Command]] = {
     "explain": Explain,
     "diagnose": Diagnose,
     "trust": Trust,
+    "index": Index,
+    "rank": Rank,
     "export": Export,
 }
 

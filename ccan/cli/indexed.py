@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +28,6 @@ class Indexed:
 
     def open(self) -> tuple[Predictor, GalleryIndex]:
         """The model and its index of the dataset, made or read from the cache, with a bar."""
-        from tqdm import tqdm
-
         from ccan.data import load_dataset, read_options
         from ccan.gallery import index_dataset
         from ccan.predictor import Predictor
@@ -35,11 +35,20 @@ class Indexed:
         predictor = Predictor.from_checkpoint(self.checkpoint)
         samples = load_dataset(self.dataset, self.data, **read_options(self.dataset, self.options))
         print(samples.summary())
-        with tqdm(unit="step", leave=False, delay=1) as bar:
-
-            def progress(done: int, total: int, what: str) -> None:
-                bar.total = total
-                bar.set_description(what, refresh=False)
-                bar.update(done - bar.n)
-
+        with progress_bar("step") as progress:
             return predictor, index_dataset(predictor, samples, progress=progress)
+
+
+@contextmanager
+def progress_bar(unit: str = "img") -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error, as a function to call with (done, in all, what is being done)."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, leave=False, delay=1) as bar:
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.total = total
+            bar.set_description(what, refresh=False)
+            bar.update(done - bar.n)
+
+        yield progress

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -73,6 +73,27 @@ class Outputs:
             with path.open("rb") as written:
                 shutil.copyfileobj(written, self._standard.buffer)
             self._standard.buffer.flush()
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table for a terminal: numbers to the right, texts to the left, four decimals."""
+    texts = [
+        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows
+    ]
+    widths = [max(map(len, cells)) for cells in zip(header, *texts, strict=True)]
+    numeric = [
+        bool(rows) and isinstance(value, int | float) for value in (rows[0] if rows else header)
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(map(line, [header, *texts]))
 
 
 def folder_only(target: Path, what: str) -> Path:

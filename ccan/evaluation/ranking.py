@@ -5,10 +5,10 @@ Letters: Q queries, B of them in a block, G gallery images, D numbers of a descr
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -145,7 +145,26 @@ def full_precision(device_type: str) -> Generator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def ignored_pairs(query: FeatureSet, gallery: FeatureSet, row: Indices, column: Indices) -> Flags:
+class Facts(Protocol):
+    """What the protocol knows of N images: of a FeatureSet all but its features."""
+
+    @property
+    def identities(self) -> Indices:
+        """(N,); -1 junk, 0 distractor."""
+        ...
+
+    @property
+    def cameras(self) -> Indices:
+        """(N,); -1 unknown."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """N names of the images, or None."""
+        ...
+
+
+def ignored_pairs(query: Facts, gallery: Facts, row: Indices, column: Indices) -> Flags:
     """The protocol's one rule: is gallery image column[p] left out of query row[p]'s ranking?
 
     It is if it is junk (identity -1), or shows the query's identity under the query's camera. Where either camera is
@@ -166,7 +185,7 @@ def ignored_pairs(query: FeatureSet, gallery: FeatureSet, row: Indices, column: 
 class IdentityIndex:
     """The gallery images of each identity: a query meets its few candidates, and no Q×G mask is ever built."""
 
-    def __init__(self, gallery: FeatureSet) -> None:
+    def __init__(self, gallery: Facts) -> None:
         self.columns = np.argsort(gallery.identities, kind="stable")
         self.identities = gallery.identities[self.columns]
 

@@ -451,3 +451,49 @@ def test_explanations_are_timed(
     found = json.loads((tmp_path / "explain_cpu.json").read_text())["result"]
     assert found["one forward"]["forwards"] == 1
     assert all(one.get("forwards", 1) > 0 for one in found.values())
+
+
+def test_the_page_says_how_large_galleries_are_searched() -> None:
+    expected = []
+    for row in results("search_cpu")["rows"]:
+        cells = [f"{row['images']:,}", row["case"]]
+        if "query_ms" in row:
+            times = "{median:.1f} ({lowest:.1f} to {highest:.1f})".format(**row["query_ms"])
+            cells += [f"{row['build_seconds']:.1f}", f"{row['disk_mib']:.0f}", times]
+            cells += [f"{row['time_ratio']:.2f}", f"{row['recall_at_10']:.3f}"]
+            cells += [f"{row['build_mib']:.0f}", f"{row['search_mib']:.0f}"]
+        else:
+            cells += [row["ended"], *[""] * 6]
+        expected.append(cells)
+    assert table_under("How large a gallery can be searched?") == expected
+    assert {row["images"] for row in results("search_cpu")["rows"]} == {10**4, 10**5, 10**6}
+
+
+@pytest.mark.slow
+def test_searches_are_timed(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("bench_search")
+    monkeypatch.setattr(bench, "CASES", ("exact", "FLAT", "IVF_FLAT"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    report = bench.main(["--small", "--results", str(tmp_path)])
+    assert json.loads((tmp_path / "search_cpu.json").read_text()) == report
+    rows = report["result"]["rows"]
+    assert [row["case"] for row in rows] == ["exact", "FLAT", "IVF_FLAT"]
+    assert [row["images"] for row in rows] == [200] * 3
+    exact, flat, approximate = rows
+    assert exact["recall_at_10"] == flat["recall_at_10"] == 1
+    assert 0.5 < approximate["recall_at_10"] <= 1 and 0.5 < approximate["recall_told"] <= 1
+    assert exact["disk_mib"] > 200 * 512 * 4 / 2**20
+    for row in rows:
+        assert row["time_ratio"] == pytest.approx(
+            row["query_ms"]["median"] / exact["query_ms"]["median"]
+        )
+        assert row["limit_ms"] == pytest.approx(
+            1e3 * 200 * 512 * 4 / report["result"]["copy_bytes_a_second"]
+        )
+    bench.main(["--small", "--limit", "0.0001", "--results", str(tmp_path)])
+    ended = json.loads((tmp_path / "search_cpu.json").read_text())["result"]["rows"]
+    assert {row["ended"] for row in ended} == {"build: not done after 0.0001 minutes"}
+    with pytest.raises(SystemExit):
+        bench.main(["--small"])

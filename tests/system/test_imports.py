@@ -14,7 +14,7 @@ import ccan
 ROOT = Path(__file__).parents[2]
 EXTRAS = [
     *("gradio", "plotly", "tensorboard", "pytorch_grad_cam", "sklearn", "scipy", "cv2"),
-    *("matplotlib", "pandas", "jupyter", "jupyterlab", "IPython"),
+    *("matplotlib", "pandas", "jupyter", "jupyterlab", "IPython", "pymilvus", "milvus_lite"),
 ]
 
 
