@@ -43,6 +43,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--compare",
         help="a second checkpoint (or features file) of the same images, to compare with",
     )
+    add(
+        "--gallery", type=Path, help="an index that ccan index made, to look for the queries in too"
+    )
     add("--cases", type=Path, help="file of tags and notes; by default one for each dataset")
     add(
         "--share", action="store_true", help="a public link through Gradio's servers; needs a login"
@@ -90,6 +93,11 @@ def serve(options: argparse.Namespace) -> None:
     if options.compare is not None:
         print(f"Loading {options.compare} to compare with …", flush=True)
         store.set_other(open_store(other_of(options)))
+    if options.gallery is not None:
+        from ccan.search import open_index
+
+        store.set_gallery(open_index(options.gallery))
+        print(f"also looked for in {options.gallery}: {store.elsewhere.index.describe()}")
     store.runs = Runs(options.runs)
     device = store.predictor.device if store.predictor else "none, features only"
     print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {device}")
@@ -106,6 +114,8 @@ def serve(options: argparse.Namespace) -> None:
             page.block_thread()
     finally:
         page.close(verbose=False)
+        if store.elsewhere is not None:
+            store.elsewhere.index.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -143,7 +143,8 @@ class Images:
         place = self.place(image)
         path = None if place is None else self.index.thumbnail(*place)
         if place is not None and path is None:
-            return _card(self.sample(image))
+            sample = self.sample(image)
+            return grey_card("?" if sample is None else str(sample.identity))
         if blur:
             return self._blurred.get_or_make(image, lambda: self._blurred_thumbnail(image, path))
         return jpeg_source(self.photo(image)) if path is None else data_address(path.read_bytes())
@@ -206,14 +207,13 @@ def data_address(data: bytes, kind: str = "image/jpeg") -> str:
     return f"data:{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
-def _card(sample: Sample | None) -> str:
+def grey_card(words: str) -> str:
     """A grey card with the identity, for an image that there is no picture of."""
-    words = "?" if sample is None else escape(f"{sample.identity}")
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 192" width="96" height="192">'
         '<rect width="96" height="192" fill="#c9ced6"/><g fill="#8b93a0"><circle cx="48" cy="52" r="16"/>'
         '<path d="M24 84h48v46H62v40H34v-40H24z"/></g><text x="48" y="184" text-anchor="middle" '
-        f'font-family="sans-serif" font-size="13" fill="#3b4350">{words}</text></svg>'
+        f'font-family="sans-serif" font-size="13" fill="#3b4350">{escape(words)}</text></svg>'
     )
     return data_address(svg.encode("utf-8"), "image/svg+xml")
 

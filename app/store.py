@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from app.elsewhere import Asked, Elsewhere
 from app.images import Described, Recent, decode
 from app.jobs import Job
 from app.judged import Judged
@@ -74,6 +75,7 @@ from ccan.gallery import GalleryIndex, Progress, index_dataset, index_features
 from ccan.model.fast import fast_for_inference
 from ccan.predictor import Predictor
 from ccan.reports.whole import ReportOptions, write_explanations
+from ccan.search import Found, SearchIndex
 
 RANKINGS_KEPT, TRACES_KEPT, MAPS_KEPT, GRAMS_KEPT = 64, 8, 160, 8
 DOCUMENTED_TRUST = Path(__file__).parent.parent / "docs" / "trust"
@@ -112,6 +114,7 @@ class Store(Judged):
     ) -> None:
         super().__init__(index, report, cases)
         self.runs = Runs(Path("runs"))
+        self.elsewhere: Elsewhere | None = None
         self.lessons: Recent[Any] = Recent(256)
         self.other: Store | None = None
         self.predictor, self.checkpoint = predictor, checkpoint
@@ -466,6 +469,24 @@ class Store(Judged):
         return self._maps.get_or_make(
             (image, mapped.key, "placed"), lambda: mapped.placed(self._described(image, PLAIN)[0])
         )
+
+    # Another gallery
+
+    def set_gallery(self, index: SearchIndex) -> None:
+        """Look for the queries in an index too. Raises: as `Elsewhere`."""
+        self.elsewhere = Elsewhere(index, self.predictor, self.index.gallery.features.shape[1])
+
+    def found_elsewhere(self, selection: Selection) -> Job[Found]:
+        """The nearest images of the other gallery, with the same filters. Raises: ConfigError without one."""
+        if self.elsewhere is None:
+            raise ConfigError("there is no other gallery; start with --gallery INDEX")
+        sample = self.sample(selection.query)
+        identities = () if selection.identity is None else (selection.identity,)
+        own = None if sample is None else (sample.identity, sample.camera)
+        name = None if sample is None else self.elsewhere.index.name_of(sample.path)
+        asked = Asked(selection.query, selection.cameras, identities, own)
+        descriptor = self._described(selection.query, PLAIN)
+        return self.elsewhere.search(self.jobs, asked, descriptor, name)
 
     # Questions
 

@@ -64,7 +64,9 @@ def show_results(store: Store, selection: Selection) -> str:
     body = _summary(store, selection) + _waiting(store, selection) + _strip(store, selection)
     return tag(
         "div",
-        panel("Ranked gallery", body, extra=save_menu("ranking")) + _why(store, selection),
+        panel("Ranked gallery", body, extra=save_menu("ranking"))
+        + _elsewhere(store, selection)
+        + _why(store, selection),
         class_="ccan rank",
         data_event="act",
     )
@@ -448,6 +450,47 @@ def _card(
         class_=f"card {mark}",
     )
     return tag("li", card)
+
+
+# In another gallery
+
+
+def _elsewhere(store: Store, selection: Selection) -> str:
+    """The nearest images of the gallery that `--gallery` names."""
+    other = store.elsewhere
+    if other is None:
+        return ""
+    name = other.index.folder.name if other.index.folder else "memory"
+    title, job = f"In the gallery “{name}”", store.found_elsewhere(selection)
+    job.wait(0.5)
+    if job.value is None:
+        return panel(title, pending(job, f"searching {len(other.index):,} images"))
+    sample = store.sample(selection.query)
+    cards = ""
+    for row, far in zip(job.value.rows[0].tolist(), job.value.distances[0].tolist(), strict=True):
+        if row < 0:
+            break
+        who, camera = int(other.index.identities[row]), int(other.index.cameras[row])
+        mark = "unknown" if sample is None else "right" if who == sample.identity else "wrong"
+        picture = tag("img", src=other.thumbnail(row, selection.blur), alt="")
+        head = tag("span", mark_badge(mark), class_="cardhead")
+        foot = text(f"{far:.3f}", class_="distance") + text(
+            f"{person_number(who)} · c{camera_name(camera)}", class_="whose"
+        )
+        words = f"{MARKS[mark].word}, distance {far:.3f}: {other.index.names[row]}"
+        cards += tag("li", tag("div", head + picture + foot, class_=f"card {mark}", title=words))
+    note = (
+        f"{other.index.describe()}. By the plain descriptor, with the filters of cameras and identity"
+        + (
+            "; nobody knows who is on an upload, so nothing is ignored."
+            if sample is None
+            else "; images of the same person by the same camera are ignored."
+        )
+    )
+    body = (
+        tag("ol", cards, class_="strip") if cards else empty("No image there passes the filters.")
+    )
+    return panel(title, body + text(note, "p", class_="note"))
 
 
 # Why
