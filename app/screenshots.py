@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -17,6 +20,9 @@ from PIL import Image
 
 from app.browser import FLAGS, find_chromium
 from app.serving import free_port, launch_settings, speak_directly
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 LARGEST = 400 * 1024
 VIEWS = {
@@ -28,9 +34,49 @@ VIEWS = {
         "&hidden=00000000000000003c3c3c3c00000000",
         "section[aria-label^=Hide]",
     ),
+    "map": (".mapplot[data-drawn]", "&colour=camera", None),
+    "errors": (".errors .kinds", "", None),
+    "compare": (".quadrants", "&subset=outcome:fixed", None),
+    "learn": (".slices", "", None),
 }
 """View → what is waited for, what else its link says, and what is scrolled to."""
 SIZE = {"width": 1280, "height": 800}
+
+
+def _lasso(tab: Page) -> None:
+    """Draw around a part of the first map."""
+    box = tab.locator(".mapplot").bounding_box()
+    if box is None:
+        return
+    for k in range(33):
+        angle = math.tau * k / 32
+        x = box["x"] + box["width"] * (0.2 + 0.05 * math.cos(angle))
+        tab.mouse.move(x, box["y"] + box["height"] * (0.5 + 0.12 * math.sin(angle)))
+        if k == 0:
+            tab.mouse.down()
+    tab.mouse.up()
+    tab.wait_for_selector(".mapplot:not([data-selected=''])[data-selected]")
+
+
+def _ask(tab: Page) -> None:
+    """A question that is answered."""
+    tab.click(".slices button >> nth=1")
+    tab.wait_for_selector(".brush.region")
+    tab.keyboard.press("a")
+    box = tab.locator(".brush.region").bounding_box()
+    if box is None:
+        return
+    tab.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.45 * box["height"], steps=6)
+    tab.mouse.up()
+    tab.wait_for_selector(".easel button")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector(".easel.pairs figure:nth-child(2)")
+
+
+STEPS: dict[str, tuple[Callable[[Page], None], ...]] = {"map": (_lasso,), "learn": (_ask,)}
+"""View → what is done before its picture is taken."""
 
 
 def main() -> None:
@@ -48,6 +94,8 @@ def main() -> None:
     from app.ui import build_ui
 
     store = Store.open(options.checkpoint, options.dataset, options.data)
+    if store.has_twin:
+        store.load_twin().wait(600)
     page = build_ui(store)
     settings = launch_settings("127.0.0.1", free_port("127.0.0.1", 0))
     _, address, _ = page.launch(prevent_thread_lock=True, **settings)
@@ -69,6 +117,8 @@ def shoot(address: str, out: Path, theme: str) -> None:
         for view, (ready, link, top) in VIEWS.items():
             tab.goto(f"{address}&tab={view}{link}&__theme={theme}")
             tab.wait_for_selector(ready)
+            for step in STEPS.get(view, ()):
+                step(tab)
             tab.wait_for_timeout(1500)  # pictures
             if top:
                 tab.evaluate("top => document.querySelector(top).scrollIntoView()", top)

@@ -49,6 +49,22 @@ def test_the_files_beside_the_model_belong_to_it() -> None:
     assert len(info.identities) >= 300 and not model.training
 
 
+def test_the_twin_is_the_same_recipe_without_attention() -> None:
+    model, info = load_model("demo-plain")
+    _, whole = load_model("demo")
+    plain = dataclasses.replace(whole.recipe.model, ssa=False, cca=False)
+    assert info.recipe == dataclasses.replace(whole.recipe, model=plain)
+    assert slot_names(model.config) == [] and info.epoch == whole.epoch
+    assert (info.data_fingerprint, info.identities) == (whole.data_fingerprint, whole.identities)
+    folder = resolve_checkpoint("demo-plain").parent
+    measured = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for name, figures in measured.items():
+        assert f"| {name} | {figures['mAP']:.1%} | {figures['rank1']:.1%} |" in card
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == info.epoch and resolve_checkpoint("demo-plain").stat().st_size < 8 * 2**20
+
+
 def test_it_is_small_and_in_half_precision() -> None:
     path = resolve_checkpoint("demo")
     assert path.stat().st_size <= 8 * 2**20
