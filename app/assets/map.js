@@ -8,7 +8,7 @@ const tip = document.createElement('div');
 tip.className = 'maptip';
 const notice = document.createElement('p');
 notice.className = 'notice';
-const held = { plotly: null, points: {}, groups: {}, state: null, turn: 0, peeks: new Map(), wired: false };
+const held = { kept: {}, state: null, turn: 0, peeks: new Map(), wired: false };
 
 const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 const pairs = (text) => new Uint16Array(bytes(text).buffer);
@@ -17,9 +17,15 @@ const webgl = (() => {
   return Boolean(canvas.getContext('webgl2') ?? canvas.getContext('webgl'));
 })();
 
-// Plotly's own file, from the package; another copy on the page keeps its name.
+// What was asked for once is kept, unless it did not come.
+const once = (name, ask) => (held.kept[name] ??= ask().catch((error) => {
+  delete held.kept[name];
+  throw error;
+}));
+
+// Plotly's own file, from the package; a version that something else on the page may hold under its name is left alone.
 const loadPlotly = () =>
-  (held.plotly ??= server.plotly('').then((code) => new Promise((done, failed) => {
+  once('plotly', () => server.plotly('').then((code) => new Promise((done, failed) => {
     const script = document.createElement('script');
     script.src = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
     script.onload = () => { URL.revokeObjectURL(script.src); done(window.Plotly); };
@@ -28,7 +34,7 @@ const loadPlotly = () =>
   })));
 
 const loadPoints = (key) =>
-  (held.points[key] ??= server.points(key).then((sent) => {
+  once(`points ${key}`, () => server.points(key).then((sent) => {
     const maps = {};
     for (const [name, one] of Object.entries(sent.maps)) {
       maps[name] = { x: pairs(one.x), y: pairs(one.y), trust: one.trust, agreement: bytes(one.agreement) };
@@ -39,7 +45,7 @@ const loadPoints = (key) =>
     return { count: sent.count, maps, query, drawn };
   }));
 const loadGroups = (key, colour) =>
-  (held.groups[`${key} ${colour}`] ??= server.groups({ key, colour }).then((sent) => ({ colours: sent.colours, of: pairs(sent.of) })));
+  once(`groups ${key} ${colour}`, () => server.groups({ key, colour }).then((sent) => ({ colours: sent.colours, of: pairs(sent.of) })));
 
 // A lasso: corners as four hexadecimal digits each way; the same test as `app.maps.within`, on the same whole numbers.
 const cornersOf = (lasso) => {

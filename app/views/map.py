@@ -144,6 +144,8 @@ def _plot(store: Store, selection: Selection, mapped: Mapped) -> str:
         "div",
         class_="mapplot several" if len(shown_maps(selection, mapped)) > 1 else "mapplot",
         data_map=json.dumps(state(store, selection, mapped)),
+        role="group",
+        aria_label=f"map of {len(mapped.ids)} images; those that it leads to are buttons beside and below",
     )
     words = (
         "Draw a lasso, or click a point; the wheel zooms, a double click takes the lasso away. Larger points are "
