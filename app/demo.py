@@ -96,8 +96,9 @@ def serve(options: argparse.Namespace) -> None:
     if options.gallery is not None:
         from ccan.search import open_index
 
-        store.set_gallery(open_index(options.gallery))
-        print(f"also looked for in {options.gallery}: {store.elsewhere.index.describe()}")
+        index = open_index(options.gallery)
+        store.set_gallery(index)
+        print(f"also looked for in {options.gallery}: {index.describe()}")
     store.runs = Runs(options.runs)
     device = store.predictor.device if store.predictor else "none, features only"
     print(f"{store.dataset.summary()}\n{store.report.summary()}\ndevice: {device}")

@@ -135,7 +135,7 @@ def in_browser(address: str, rounds: int) -> dict[str, Any]:
         page.wait_for_selector(".mapplot[data-drawn]")
         page.wait_for_timeout(1000)
         for name, share in (("small", 0.15), ("large", 0.6)):
-            taken = []
+            taken, count = [], 0
             for _ in range(rounds):
                 taken.append(lasso(page, share))
                 count = int(page.get_attribute(".mapplot", "data-selected"))

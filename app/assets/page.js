@@ -89,7 +89,7 @@ element.addEventListener('change', (event) => {
     send(roadOf(input), input.dataset.do, input.value);
   }
   if (input.matches('input[type=text][data-do]')) {
-    page.focus = keyOf(input);
+    page.focus = null; // what is written is written: letters are keys of the page again
     send(roadOf(input), input.dataset.do, input.value);
   }
   if (input.matches('.uploader input')) {
@@ -118,6 +118,7 @@ const place = (canvas, event) => {
 
 const arrows = { ArrowUp: 'up', ArrowDown: 'down', ArrowLeft: 'left', ArrowRight: 'right' };
 element.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && event.target.matches('input[type=text][data-do]')) return event.target.blur();
   const control = event.target.closest('[data-do][role=button]');
   if (control && !control.matches('button') && ['Enter', ' '].includes(event.key)) {
     event.preventDefault();

@@ -208,6 +208,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share == share else "–"
 
 
+def queries(count: int) -> str:
+    """So many queries, in words."""
+    return f"{count:,} {'query' if count == 1 else 'queries'}"
+
+
 def person(identity: int) -> str:
     """An identity in words (Market-1501's convention)."""
     return {0: "distractor", -1: "junk"}.get(identity, person_number(identity))

@@ -191,11 +191,12 @@ def _slopes(store: Store, selection: Selection, found: CheckpointComparison) -> 
         for k in shown
     ]
     before, now = names(store)
-    chart = (
-        slope_chart(lines, selection.query, f"before: {before}", f"now: {now}")
-        if lines
-        else empty("None of these queries has a match.")
-    )
+    if not lines:
+        chart = empty("None of these queries has a match.")
+    elif all(first == second for _, first, second, _ in lines):
+        chart = empty("The first match of each of these queries stands at the same rank in both.")
+    else:
+        chart = slope_chart(lines, selection.query, f"before: {before}", f"now: {now}")
     note = (
         f"Rank of the first match of the {len(lines)} queries where it changed most (as a ratio); up is better. "
         "Click a line."

@@ -18,6 +18,7 @@ from app.components.html import (
     pending,
     percent,
     person,
+    queries,
     tag,
     text,
 )
@@ -142,9 +143,9 @@ def _tagged(store: Store, selection: Selection) -> str:
 
 def _walked(store: Store, selection: Selection, subset: str, words: str, number: int) -> str:
     """How many images have a tag, as a button to the queries among them."""
-    queries = len(store.subset(subset))
-    label = f"{words} {number}" + (f", {queries} queries" if queries != number else "")
-    if not queries:
+    asked = len(store.subset(subset))
+    label = f"{words} {number}" + (f", {queries(asked)}" if asked != number else "")
+    if not asked:
         return text(label, class_="still")
     return button(escape(label), "subset", subset, pressed=selection.subset == subset)
 
@@ -369,7 +370,7 @@ def _confusers(store: Store, selection: Selection, found: Diagnosis) -> str:
     """Who is taken for whom."""
     table = found.confusers.table()
     rows = ""
-    for who, whom, queries, images, mutual in table.head(EDGES).rows():
+    for who, whom, failed, images, mutual in table.head(EDGES).rows():
         name = f"taken:{who}:{whom}"
         faces = _face(store, selection, who) + text("⇄" if mutual else "→", class_="arrow")
         rows += tag(
@@ -378,7 +379,7 @@ def _confusers(store: Store, selection: Selection, found: Diagnosis) -> str:
             + text(f"{person(who)} {'and' if mutual else 'taken for'} {person(whom)}", "td")
             + tag(
                 "td",
-                button(str(queries), "subset", name, pressed=selection.subset == name),
+                button(str(failed), "subset", name, pressed=selection.subset == name),
                 class_="n",
             )
             + text(images, "td", class_="n"),

@@ -22,6 +22,7 @@ from app.components.html import (
     panel,
     pending,
     person,
+    queries,
     save_menu,
     tag,
     text,
@@ -90,7 +91,7 @@ def _begin(store: Store, selection: Selection) -> str:
         count = len(store.subset(subset))
         if count:
             begin = button(escape(words), "lesson", subset)
-            rows += tag("li", begin + text(f"{count:,} queries", class_="none"))
+            rows += tag("li", begin + text(queries(count), class_="none"))
     note = (
         f"A round asks {ROUND} of them, in an order of its own. Each time: which of six images shows the same person, "
         "and which region of the query decides it? The five wrong ones are those that the model finds nearest. Only "

@@ -22,6 +22,7 @@ from app.components.html import (
     pending,
     percent,
     person,
+    queries,
     save_menu,
     switch,
     tag,
@@ -273,8 +274,8 @@ def _lasso(
         words = "Draw around some points: their images come here, to be looked at and tagged."
         return panel("Lasso", empty(words))
     places = np.flatnonzero(chosen)
-    queries = int((mapped.splits[places] == "query").sum())
-    title = f"Lasso: {len(places):,} / {len(chosen):,} images, {queries:,} of them queries"
+    asked = int((mapped.splits[places] == "query").sum())
+    title = f"Lasso: {len(places):,} / {len(chosen):,} images, {asked:,} of them queries"
     if not len(places):
         return panel(title, empty("No point lies in it.") + button("Take it away", "lasso"))
     pages = max(1, -(-len(places) // PICTURES))
@@ -283,7 +284,7 @@ def _lasso(
     pictures = "".join(_image(store, selection, mapped.ids[k], mapped) for k in shown)
     subset = f"lasso:{selection.lasso}"
     walk = button(
-        f"Walk through its {queries:,} queries",
+        f"Walk through its {queries(asked)}",
         "subset",
         subset,
         pressed=selection.subset == subset,
@@ -300,7 +301,7 @@ def _lasso(
         class_="pager",
     )
     controls = (
-        walk * bool(queries)
+        walk * bool(asked)
         + field("tag_lasso", "tag all of them (t), Enter", "t")
         + given
         + button("Take it away", "lasso")

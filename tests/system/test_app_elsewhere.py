@@ -128,7 +128,6 @@ def test_pictures_come_from_the_root_and_faces_are_blurred(both: Store) -> None:
     sharp, soft = other.thumbnail(0, False), other.thumbnail(0, True)
     assert sharp.startswith("data:image/jpeg") and soft != sharp
     here = Selection(both.query_ids[3], tab="rank", blur=True)
-    rows = both.found_elsewhere(here).value
     assert both.found_elsewhere(here).wait(60)
     rows = both.found_elsewhere(here).value
     assert rows is not None

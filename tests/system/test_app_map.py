@@ -369,7 +369,7 @@ def test_features_alone_have_one_map(store: Store, tmp_path: Path) -> None:
         FeatureSet(one.features, one.identities, one.cameras, which)
         for one, which in zip((query, gallery), names, strict=True)
     ]
-    save_features(tmp_path / "f.npz", *sides)
+    save_features(tmp_path / "f.npz", sides[0], sides[1])
     bare = Store.of_features(tmp_path / "f.npz", cases=tmp_path / "c.jsonl", progress=False)
     mapped = map_of(bare)
     assert mapped.maps == ["joint"] and len(mapped.ids) == len(query) + len(gallery)

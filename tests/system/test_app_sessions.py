@@ -159,7 +159,7 @@ def test_the_map_and_errors_of_bare_features(
         FeatureSet(rows[mask], who[mask], camera[mask], [f"{k}.jpg" for k in np.flatnonzero(mask)])
         for mask in (query, ~query)
     ]
-    save_features(tmp_path / "any.npz", *sides)
+    save_features(tmp_path / "any.npz", sides[0], sides[1])
     options = ["--features", str(tmp_path / "any.npz"), "--cases", str(tmp_path / "c.jsonl")]
     process, found = start(options, environment, tmp_path / "log.txt")
     try:

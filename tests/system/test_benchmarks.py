@@ -497,3 +497,30 @@ def test_searches_are_timed(
     assert {row["ended"] for row in ended} == {"build: not done after 0.0001 minutes"}
     with pytest.raises(SystemExit):
         bench.main(["--small"])
+
+
+def test_the_page_says_how_sessions_feel() -> None:
+    found = results("sessions")
+
+    def said(one: dict[str, float], unit: str = "ms", digits: int = 0) -> str:
+        span = f"({one['lowest']:.{digits}f} to {one['highest']:.{digits}f})"
+        return f"{one['median']:.{digits}f} {unit} {span}"
+
+    learn = found["learn_milliseconds"]
+    rows = [
+        said(found["map_first_paint_part_seconds"], "s", 1),
+        said(found["map_first_paint_all_seconds"], "s", 1),
+        said(found["lasso_small_milliseconds"]),
+        said(found["lasso_large_milliseconds"]),
+        said(found["colour_milliseconds"]),
+        said(found["tag_on_disk_milliseconds"], "ms", 1),
+        said(found["tag_by_key_milliseconds"]),
+        *(said(learn[name]) for name in ("guess", "answer", "next")),
+    ]
+    assert [cells[1] for cells in table_under("How do sessions feel?")] == rows
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    people = found["four_people"]
+    assert people["kept"] == people["tags"]
+    assert f"{people['tags']} tags by four people at once: {people['kept']} are there" in page
+    points = (found["lasso_small_points"], found["lasso_large_points"])
+    assert all(f"{count:,} points" in page for count in points)
