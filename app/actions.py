@@ -15,7 +15,9 @@ import numpy as np
 
 from app import lessons
 from app.images import MAX_UPLOAD_BYTES, too_large
+from app.judged import WAIT, NotYet
 from app.maps import COLOURINGS
+from app.masks import mask_text
 from app.runs import DRAWN, drawn_runs
 from app.selection import (
     LENSES,
@@ -27,8 +29,8 @@ from app.selection import (
     VERDICTS,
     Selection,
     distance,
-    mask_text,
     one_of,
+    painted_cells,
     prepared_set,
     shown_count,
     weight,
@@ -297,7 +299,7 @@ def paint(store: Store, selection: Selection, value: Any) -> Selection:
     """The painted cells of the query; “strip K” hides one strip of kp, “” nothing."""
     text = str(value)
     if not text.startswith("strip "):
-        return replace(selection, hidden=mask_text(text, store))
+        return replace(selection, hidden=painted_cells(text, store))
     rows, _ = store.mask_shape
     parts = store.network.config.parts
     number = int(text.removeprefix("strip "))
@@ -305,7 +307,7 @@ def paint(store: Store, selection: Selection, value: Any) -> Selection:
         raise ValueError(value)
     mask = np.zeros(store.mask_shape, bool)
     mask[rows * (number - 1) // parts : rows * number // parts] = True
-    return replace(selection, hidden=store.mask_digits_of(mask))
+    return replace(selection, hidden=mask_text(mask))
 
 
 def measure(store: Store, selection: Selection, _: Any) -> Selection:
@@ -319,9 +321,11 @@ def measure(store: Store, selection: Selection, _: Any) -> Selection:
 
 def dot(store: Store, selection: Selection, value: Any) -> Selection:
     """The point of a map that was clicked, by its number: a query is chosen, another image is put beside it."""
-    job = store.mapping(selection.whole)
-    number = int(value)
-    if job.value is None or not 0 <= number < len(job.value.ids):
+    job, number = store.mapping(selection.whole), int(value)
+    job.wait(WAIT)
+    if job.value is None:
+        raise NotYet("the map is still being made; click again in a while")
+    if not 0 <= number < len(job.value.ids):
         raise ValueError(value)
     image = job.value.ids[number]
     if image in store.query_rows:
@@ -334,7 +338,7 @@ def lasso(store: Store, selection: Selection, value: Any) -> Selection:
     text = str(value)
     if text:
         store.lassoed(text)
-    return replace(selection, lasso=text, page=None)
+    return replace(selection, lasso=text, sheet=0)
 
 
 def tag_lasso(store: Store, selection: Selection, value: Any) -> Selection:
@@ -347,12 +351,17 @@ def tag_lasso(store: Store, selection: Selection, value: Any) -> Selection:
     return selection
 
 
+def untag_lasso(store: Store, selection: Selection, value: Any) -> Selection:
+    """Take a tag away from all images in the lasso."""
+    images = store.lassoed(selection.lasso)
+    store.cases.untag_all(images, str(value), who=selection.who, model=store.checkpoint)
+    return selection
+
+
 def whole(store: Store, selection: Selection, value: Any) -> Selection:
-    """Map all images, or a part of them; a map of all that is still being made is stopped."""
+    """Map all images, or a part of them. A map of all that is being made goes on: somebody else may wait for it."""
     wanted = yes_or_no(value) and store.mappable > LIMIT
-    if not wanted:
-        store.stop_mapping()
-    return replace(selection, whole=wanted, lasso="", page=None)
+    return replace(selection, whole=wanted, lasso="", sheet=0)
 
 
 # Compare
@@ -379,14 +388,17 @@ def spot(store: Store, selection: Selection, value: Mapping[str, Any]) -> Select
 
 
 def lesson(store: Store, selection: Selection, value: Any) -> Selection:
-    """Begin a round: of ten queries of a subset, or of the “prepared” ones."""
-    name = (
-        lessons.prepared(selection.prepared)
+    """Begin a round: of ten queries of a subset, or of the “prepared” ones.
+
+    The query of the other views stays: theirs would tell who is asked for.
+    """
+    codes = (
+        ",".join(selection.prepared)
         if value == "prepared"
-        else lessons.drawn(int(_CHANCE.integers(10**6)), str(value))
+        else lessons.round_of(lessons.draw(store, str(value), _CHANCE))
     )
-    first = lessons.queries_of(store, name)[0]
-    return _asked(show_query(store, replace(selection, lesson=name, answers=()), first))
+    lessons.queries_of(store, codes)
+    return _asked(replace(selection, lesson=codes, answers=()))
 
 
 def _asked(selection: Selection) -> Selection:
@@ -418,21 +430,23 @@ def region(store: Store, selection: Selection, value: Any) -> Selection:
     return replace(selection, region=digits if lessons.region_of(digits).any() else "")
 
 
-def answer(store: Store, selection: Selection, _: Any) -> Selection:
-    """Answer the question with what is chosen and marked."""
-    _open_question(store, selection)
+def answer(store: Store, selection: Selection, value: Any) -> Selection:
+    """Answer the question of this number with what is chosen and marked; then it is the query of all views."""
+    if selection.revealed or str(value) != str(len(selection.answers)):
+        return selection  # a key that was pressed twice
+    asked = _open_question(store, selection)
     if not selection.guess:
         raise ConfigError("choose the image that shows the same person first, then answer")
-    text = lessons.answer(int(selection.guess), selection.region)
-    return replace(selection, answers=(*selection.answers, text), revealed=True)
+    text = lessons.answer(asked.candidates[int(selection.guess)], selection.region)
+    after = show_query(store, selection, asked.query)
+    return replace(after, answers=(*selection.answers, text), revealed=True)
 
 
-def next_question(store: Store, selection: Selection, _: Any) -> Selection:
-    """The next question, or the report after the last."""
-    asked = lessons.queries_of(store, selection.lesson)
-    number = len(selection.answers)
-    after = _asked(selection)
-    return show_query(store, after, asked[number]) if number < len(asked) else after
+def next_question(_: Store, selection: Selection, value: Any) -> Selection:
+    """From the question of this number to the next, or to the report after the last."""
+    if not selection.revealed or str(value) != str(len(selection.answers) - 1):
+        return selection
+    return _asked(selection)
 
 
 def lesson_end(_: Store, selection: Selection, __: Any) -> Selection:
@@ -446,18 +460,28 @@ def again(store: Store, selection: Selection, value: Any) -> Selection:
 
 
 def prepare(store: Store, selection: Selection, value: Any) -> Selection:
-    """Collect a query, or take it out again; “subset”: those one walks through; “”: begin anew."""
-    have = selection.prepared
-    if not value:
+    """Collect a query. Not a switch, as `tag` is none."""
+    one = lessons.code(one_of(value, store.query_rows))
+    return replace(selection, prepared=prepared_set([*selection.prepared, one], store))
+
+
+def prepare_all(store: Store, selection: Selection, _: Any) -> Selection:
+    """Collect those that one walks through, as many as can be asked and there is room for."""
+    found = dict.fromkeys(selection.prepared)
+    for query in query_list(store, selection):
+        if len(found) == lessons.PREPARED:
+            break
+        if lessons.askable(store, query):
+            found[lessons.code(query)] = None
+    return replace(selection, prepared=prepared_set(list(found), store))
+
+
+def unprepare(store: Store, selection: Selection, value: Any) -> Selection:
+    """Take a query out of the collection, or “all”."""
+    if value == "all":
         return replace(selection, prepared=())
-    if value == "subset":
-        more = [one for one in store.subset(selection.subset) if lessons.askable(store, one)]
-        queries = list(dict.fromkeys([*have, *more]))[: lessons.PREPARED]
-    elif value in have:
-        queries = [query for query in have if query != value]
-    else:
-        queries = [*have, one_of(value, store.query_rows)]
-    return replace(selection, prepared=prepared_set(queries, store))
+    gone = lessons.code(one_of(value, store.query_rows))
+    return replace(selection, prepared=tuple(one for one in selection.prepared if one != gone))
 
 
 # Errors
@@ -561,7 +585,7 @@ ACTIONS: dict[str, Action] = {
     "trust": lambda _, now, value: replace(now, trust=yes_or_no(value)),
     "twin": twin,
     "spot": spot,
-    "compared": lambda _, now, value: replace(now, compared=one_of(value, SIDES)),
+    "side": lambda _, now, value: replace(now, side=one_of(value, SIDES)),
     "lesson": lesson,
     "guess": guess,
     "region": region,
@@ -570,6 +594,10 @@ ACTIONS: dict[str, Action] = {
     "lesson_end": lesson_end,
     "again": again,
     "prepare": prepare,
+    "prepare_all": prepare_all,
+    "unprepare": unprepare,
+    "sheet": lambda _, now, value: replace(now, sheet=max(0, int(value))),
+    "untag_lasso": untag_lasso,
     "tag": tag,
     "untag": untag,
     "note": note,

@@ -33,6 +33,13 @@ from ccan.evaluation.slices import CAMERA, Slice, slice_groups, slice_report
 from ccan.gallery import GalleryIndex
 from ccan.projection import LIMIT, project
 
+WAIT = 4.0
+"""Seconds that an answer waits for a map from the cache."""
+
+
+class NotYet(ConfigError):
+    """It is being made, and will be there in a while."""
+
 
 class Judged(Images):
     """Images with their evaluation.
@@ -120,6 +127,8 @@ class Judged(Images):
             if kind in self._CHOSEN:
                 return self._with_ap(self._CHOSEN[kind](self, rest))
             rank = int(rest) if name else 0
+        except NotYet:
+            raise
         except (ValueError, KeyError) as error:
             raise ConfigError(f"there is no subset {name[:40]!r}") from error
         if not name:
@@ -239,21 +248,20 @@ class Judged(Images):
 
         return self.jobs.begin(("map", whole), work)
 
-    def stop_mapping(self) -> None:
-        """Stop making the map of all images, if it is being made."""
-        job = self.jobs.found(("map", True))
-        if job is not None and not job.ended:
-            self.jobs.drop(("map", True))
-
     def mapped(self, key: str) -> Mapped:
-        """The maps of a key. Raises: ConfigError while they are being made; ValueError for maps that are not here."""
+        """The maps of a key. Raises: NotYet while they are being made; ValueError for maps that are not here.
+
+        A map of all images takes minutes, so it is never begun by a key.
+        """
         whole = key.startswith("w")
-        if whole and self.mappable <= LIMIT:
+        job = self.jobs.found(("map", True)) if whole else self.mapping()
+        if job is None:
             raise ValueError(key)
-        job = self.mapping(whole)
-        job.wait(20)
+        job.wait(WAIT)
+        if job.error:
+            raise ConfigError(job.error)
         if job.value is None:
-            raise ConfigError(job.error or "the map is still being made; try again soon")
+            raise NotYet("The map is still being made.")
         if job.value.key != key:
             raise ValueError(key)
         return job.value

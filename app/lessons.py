@@ -1,14 +1,13 @@
 """Predict first: rounds of questions, their candidates, what a learner answered, and what the model says to it.
 
-A round is a text that stands in a link: ``draw:SEED:SUBSET``, ten queries of a subset in an order that the seed
-decides, or ``set:CODE,CODE…``, as a teacher prepared them (codes, since names of files tell who is on them). An answer
-is a text too: the number of the chosen candidate and the marked cells as hexadecimal digits, ``2.00660000``.
+A round is a text that stands in a link: ``CODE,CODE…``, codes of its queries, since names of files tell who is on them.
+An answer is a text too: the code of the chosen image and the marked cells as hexadecimal digits. So an answer that
+another model was given for other images is none here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from app.masks import digits_in, read_mask
 from ccan.errors import ConfigError
 from ccan.explain.maps import Picture
 from ccan.tables import Table
@@ -29,8 +29,8 @@ ROUND, CANDIDATES, PREPARED = 10, 6, 20
 """Questions of a drawn round, images to choose from, most questions of a prepared one."""
 ROWS, COLUMNS = 8, 4
 """Cells of the region that a learner marks on the query."""
-DIGITS = ROWS * COLUMNS // 4
-_ANSWER = re.compile(rf"[0-{CANDIDATES - 1}]\.[0-9a-f]{{{DIGITS}}}")
+NOTHING = "0" * digits_in(ROWS, COLUMNS)
+"""No cell, as digits."""
 
 
 @dataclass(frozen=True)
@@ -78,58 +78,57 @@ class Marked:
         return self.question.model == self.question.right
 
 
-def drawn(seed: int, subset: str) -> str:
-    """The text of a drawn round."""
-    return f"draw:{seed}:{subset}"
+def code(image: str) -> str:
+    """What stands for an image in a link."""
+    return hashlib.sha256(image.encode("utf-8", "surrogateescape")).hexdigest()[:10]
 
 
-def prepared(queries: Sequence[str]) -> str:
-    """The text of a prepared round."""
-    return "set:" + ",".join(map(code, queries))
+def round_of(queries: Sequence[str]) -> str:
+    """The text of a round."""
+    return ",".join(map(code, queries))
 
 
-def code(query: str) -> str:
-    """What stands for a query in a link."""
-    return hashlib.sha256(query.encode("utf-8", "surrogateescape")).hexdigest()[:10]
-
-
-def queries_of(store: Store, lesson: str) -> list[str]:
-    """Ids of the queries of a round. Raises: ValueError for a text that is none; ConfigError if none can be asked."""
-    return store.lessons.get_or_make(lesson, lambda: _queries(store, lesson))
-
-
-def _queries(store: Store, lesson: str) -> list[str]:
-    kind, _, rest = lesson.partition(":")
-    if kind == "set":
-        known = {code(query): query for query in store.query_ids}
-        found = [known[one] for one in rest.split(",") if one in known]
-        if not 1 <= len(found) <= PREPARED or len(found) <= rest.count(","):
-            raise ValueError(lesson)
-        return found
-    seed, _, subset = rest.partition(":")
-    if kind != "draw" or not seed.isdigit():
-        raise ValueError(lesson)
-    valid = [one for one in store.subset(subset) if askable(store, one)]
-    if not valid:
+def draw(store: Store, subset: str, chance: np.random.Generator) -> list[str]:
+    """Ten queries of a subset by chance. Raises: ConfigError if none can be asked."""
+    found: list[str] = []
+    for query in chance.permutation(np.array(list(store.subset(subset)), dtype=object)).tolist():
+        if askable(store, query):
+            found.append(query)
+        if len(found) == ROUND:
+            break
+    if not found:
         raise ConfigError(
             "no query with a match and a picture is behind this; choose another slice"
         )
-    order = np.random.default_rng(int(seed)).permutation(len(valid))[:ROUND]
-    return [valid[k] for k in order]
+    return found
+
+
+def queries_of(store: Store, lesson: str) -> list[str]:
+    """Ids of the queries of a round. Raises: KeyError or ValueError for a text that is none."""
+    found = [store.codes[one] for one in lesson.split(",")]
+    if not 1 <= len(found) <= PREPARED or not all(askable(store, one) for one in found):
+        raise ValueError(lesson)
+    return found
 
 
 def askable(store: Store, query: str) -> bool:
-    """Whether a query has a match and a picture: a grey card would tell who it is."""
-    return bool(store.report.valid[store.query_rows[query]]) and store.pictured(query)
+    """Whether a question can be made of a query: there are pictures, a match, and somebody to confuse it with."""
+    if not store.report.valid[store.query_rows[query]] or not store.pictured(query):
+        return False  # a grey card would tell who it is
+    try:
+        question(store, query)
+    except ConfigError:
+        return False
+    return True
 
 
 def question(store: Store, query: str) -> Question:
     """The question about a query. Raises: ConfigError for one without a match, or with nobody to confuse it with.
 
-    One right image, by chance; the others are the nearest wrong images of different people: what the model could take
-    for the query. The same query is always asked in the same way.
+    One right image, by chance and the same for every model; the others are the nearest wrong images of different
+    people: what this model could take for the query. It is always asked in the same way.
     """
-    return store.lessons.get_or_make((query, "question"), lambda: _question(store, query))
+    return store.questions.get_or_make((query, "question"), lambda: _question(store, query))
 
 
 def _question(store: Store, query: str) -> Question:
@@ -151,7 +150,8 @@ def _question(store: Store, query: str) -> Question:
             "this query has no match, or nobody to be confused with: it cannot be asked"
         )
     chance = np.random.default_rng(zlib.crc32(query.encode("utf-8", "surrogateescape")))
-    chosen = int(chance.choice(right))
+    named = sorted(right, key=lambda place: store.gallery_ids[ranking.order[place]])
+    chosen = named[int(chance.integers(len(named)))]
     places = chance.permutation(np.array([chosen, *others.values()]))
     return Question(
         query,
@@ -164,26 +164,27 @@ def _question(store: Store, query: str) -> Question:
 
 def region_of(digits: str) -> NDArray[np.bool_]:
     """(ROWS, COLUMNS) cells from their digits; "" = none. Raises: ValueError for digits that are none."""
-    text = digits or "0" * DIGITS
-    if len(text) != DIGITS or not set(text) <= set("0123456789abcdef"):
-        raise ValueError(digits)
-    bits = f"{int(text, 16):0{4 * DIGITS}b}"
-    return np.array([bit == "1" for bit in bits]).reshape(ROWS, COLUMNS)
+    return read_mask(digits, ROWS, COLUMNS)
 
 
-def answer(guess: int, region: str) -> str:
-    """The text of an answer."""
-    return f"{guess}.{region or '0' * DIGITS}"
+def answer(image: str, region: str) -> str:
+    """The text of an answer: the chosen image by its id, and the cells."""
+    return f"{code(image)}.{region}"
+
+
+def read_answer(asked: Question, text: str) -> tuple[int, NDArray[np.bool_]]:
+    """Place of the chosen image, and the cells. Raises: ValueError for what is no answer to this question."""
+    chosen, _, region = text.partition(".")
+    return [code(one) for one in asked.candidates].index(chosen), region_of(region)
 
 
 def read_answers(store: Store, lesson: str, texts: Sequence[str]) -> tuple[str, ...]:
-    """Answers as they stand in a link. Raises: ValueError unless each belongs to a question of the round."""
+    """Answers as they stand in a link. Raises: KeyError or ValueError unless each belongs to a question of it."""
     asked = queries_of(store, lesson)
     if len(texts) > len(asked):
         raise ValueError(texts)
     for text, query in zip(texts, asked, strict=False):
-        if not _ANSWER.fullmatch(text) or int(text[0]) >= len(question(store, query).candidates):
-            raise ValueError(text)
+        read_answer(question(store, query), text)
     return tuple(texts)
 
 
@@ -230,10 +231,15 @@ def marked(store: Store, lesson: str, answers: Sequence[str]) -> list[Marked]:
     found = []
     for query, text in zip(queries_of(store, lesson), answers, strict=False):
         asked = question(store, query)
-        region = region_of(text[2:])
-        values = store.lesson_map(asked)
-        found.append(Marked(asked, int(text[0]), region, overlap(region, values)))
+        guess, region = read_answer(asked, text)
+        values = store.lesson_map(asked) if region.any() else None
+        found.append(Marked(asked, guess, region, overlap(region, values)))
     return found
+
+
+def score(found: Sequence[Marked]) -> tuple[int, int]:
+    """How many matches the learner and the model found."""
+    return sum(one.correct for one in found), sum(one.model_correct for one in found)
 
 
 def table(store: Store, found: Sequence[Marked]) -> Table:
@@ -255,7 +261,7 @@ def table(store: Store, found: Sequence[Marked]) -> Table:
     ]
     header = ["question", "query", "match", "learner", "model", "learner right", "model right"]
     header += ["cells marked", "overlap", "overlap by chance"]
-    right, theirs = sum(one.correct for one in found), sum(one.model_correct for one in found)
+    right, theirs = score(found)
     note = (
         f"The learner found {right} of {len(found)} matches, the model {theirs}. Overlap: intersection over union of "
         f"the marked cells and as many of the strongest in the model's account of the match, of {ROWS * COLUMNS}."

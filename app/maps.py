@@ -187,7 +187,7 @@ class Mapped:
                 fails = bool(found.failures.failed[row])
                 of[point] = which[0] + 1 if which else len(kinds) + 1 if fails else 0
         names = ["first image right", *(kind.name for kind in kinds), "other failure", "gallery"]
-        colours = ["#9cc7e4", *_colours(len(kinds), start=1), "#1c2026", GREY]
+        colours = ["#9cc7e4", *_colours(len(kinds), start=1), "#5f6b7a", GREY]
         return Groups(names, colours, of.astype("<u2"))
 
     def neighbours(self, map_: str, point: int) -> list[int]:

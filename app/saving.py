@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +37,6 @@ from ccan.figures import (
     weights_figure,
 )
 from ccan.tables import Table
-
-if TYPE_CHECKING:
-    pass
 
 KINDS = {
     "png": "image/png",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import quote, unquote, urlencode
 
 from app import lessons
-from app.maps import COLOURINGS
+from app.judged import NotYet
+from app.maps import COLOURINGS, read_lasso
+from app.masks import mask_text
 from ccan.explain.attention import SUMMARIES, Summary
 from ccan.projection import LIMIT, MAPS
 
@@ -90,13 +93,14 @@ class Selection:
         colour: by what the points of a map are coloured.
         trust: whether points fade whose neighbours the map has not kept.
         lasso: what was drawn around on a map (`app.maps`); "" = nothing.
+        sheet: page of the images in the lasso.
         lesson: the round of questions (`app.lessons`); "" = none.
         answers: what was answered in it, question by question.
         guess: place of the image that is chosen and not yet answered; "" = none.
         region: cells that are marked on the query, as hexadecimal digits; "" = none.
         revealed: whether the last question that was answered is still shown, with the truth.
-        prepared: ids of the queries that a teacher collects.
-        compared: whose maps two checkpoints show side by side: the query's or those of the image beside it.
+        prepared: codes of the queries that a teacher collects.
+        side: whose maps two checkpoints show side by side: the query's or those of the image beside it.
         focus: id of the image whose true neighbours a map shows; "" = the query.
         who: name of the one who logged in; never in a link.
     """
@@ -135,7 +139,8 @@ class Selection:
     trust: bool = False
     lasso: str = ""
     focus: str = ""
-    compared: Side = "query"
+    side: Side = "query"
+    sheet: int = 0
     lesson: str = ""
     answers: tuple[str, ...] = ()
     guess: str = ""
@@ -151,13 +156,9 @@ class Selection:
 
 
 def to_link(selection: Selection, store: Store) -> str:
-    """The selection as ``?query=…``, without what is as usual.
-
-    An upload is not named, it lives on one page only; nor is the query of an open question, whose name tells who it is.
-    """
+    """The selection as ``?query=…``, without what is as usual; an upload is not named, it lives on one page only."""
     values: dict[str, str] = {}
-    covered = selection.tab == "learn" and selection.lesson and not selection.revealed
-    if not store.is_upload(selection.query) and not covered:
+    if not store.is_upload(selection.query):
         values["query"] = selection.query
     for field in fields(Selection):
         value = getattr(selection, field.name)
@@ -179,17 +180,20 @@ def _as_text(value: object) -> str:
 
 def from_link(values: Mapping[str, str], store: Store) -> tuple[Selection, str]:
     """The selection that a link names, and a sentence about what of it this store does not have."""
-    selection, unknown = Selection(store.query_ids[0]), []
+    selection, unknown, later = Selection(store.query_ids[0]), [], ""
     for name, read in _READERS.items():
         if name not in values:
             continue
         try:
             selection = replace(selection, **{name: read(values[name], store, selection)})
+        except NotYet as error:
+            later = f" {error} Then open this link again; without it, {name} was left out."
         except (KeyError, ValueError, OverflowError):
             unknown.append(f"{name}={values[name][:80]}")
     if not unknown:
-        return selection, ""
-    return selection, f"This link names what is not here and was left out: {', '.join(unknown)}."
+        return selection, later.strip()
+    words = f"This link names what is not here and was left out: {', '.join(unknown)}."
+    return selection, words + later
 
 
 def one_of(value: object, allowed: object) -> Any:
@@ -225,14 +229,10 @@ def distance(value: object) -> float:
     return number
 
 
-def mask_text(value: object, store: Store) -> str:
+def painted_cells(value: object, store: Store) -> str:
     """Painted cells as text; nothing painted is "". Raises: ValueError for what is no mask of this network's input."""
     text = str(value).lower()
-    if text.strip("0") == "":
-        return ""
-    if len(text) != store.mask_digits or not set(text) <= set("0123456789abcdef"):
-        raise ValueError(value)
-    return text
+    return mask_text(store.mask(text)) if text.strip("0") else ""
 
 
 def read_weights(text: str, store: Store) -> tuple[float, ...]:
@@ -257,11 +257,13 @@ def _cameras(text: str, store: Store) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
-def prepared_set(queries: Sequence[str], store: Store) -> tuple[str, ...]:
-    """Queries that can be asked, each once. Raises: KeyError or ValueError for others, or too many."""
-    known = tuple(dict.fromkeys(one_of(query, store.query_rows) for query in queries))
-    if len(known) > lessons.PREPARED or not all(lessons.askable(store, one) for one in known):
-        raise ValueError(queries)
+def prepared_set(codes: Sequence[str], store: Store) -> tuple[str, ...]:
+    """Codes of queries that can be asked, each once. Raises: KeyError or ValueError for others, or too many."""
+    known = tuple(dict.fromkeys(codes))
+    if len(known) > lessons.PREPARED or not all(
+        lessons.askable(store, store.codes[one]) for one in known
+    ):
+        raise ValueError(codes)
     return known
 
 
@@ -275,8 +277,19 @@ def _curves(text: str, store: Store) -> tuple[str, ...]:
 
 
 def _lasso(text: str, store: Store) -> str:
-    store.lassoed(text)  # raises for what is none
+    """A lasso of a map that is here, or is being made: then it is seen later whether it is of this one."""
+    if read_lasso(text)[0] not in MAPS:
+        raise KeyError(text)
+    with suppress(NotYet):
+        store.lassoed(text)
     return text
+
+
+def _whole(text: str, store: Store) -> bool:
+    wanted = yes_or_no(text) and store.mappable > LIMIT
+    if wanted:
+        store.mapping(True)  # a lasso in the same link asks for it
+    return wanted
 
 
 def _subset(text: str, store: Store) -> str:
@@ -307,20 +320,20 @@ _READERS: dict[str, Callable[[str, Store, Selection], Any]] = {
     "matrix": lambda text, *_: one_of(text, MATRICES),
     "part": lambda text, store, _: one_of(text, store.streams),
     "target": lambda text, *_: one_of(text, TARGETS),
-    "hidden": lambda text, store, _: mask_text(text, store),
+    "hidden": lambda text, store, _: painted_cells(text, store),
     "blur": lambda text, *_: yes_or_no(text),
     "metric": lambda text, *_: text[:60],
     "curves": lambda text, store, _: _curves(text, store),
     "maps": lambda text, *_: one_of(text, (*MAPS, "")),
-    "whole": lambda text, store, _: yes_or_no(text) and store.mappable > LIMIT,
+    "whole": lambda text, store, _: _whole(text, store),
     "colour": lambda text, *_: one_of(text, COLOURINGS),
     "trust": lambda text, *_: yes_or_no(text),
     "lasso": lambda text, store, _: _lasso(text, store),
-    "compared": lambda text, *_: one_of(text, SIDES),
+    "side": lambda text, *_: one_of(text, SIDES),
     "lesson": lambda text, store, _: text if lessons.queries_of(store, text) else "",
     "answers": lambda text, store, now: lessons.read_answers(store, now.lesson, text.split(",")),
     "revealed": lambda text, _, now: yes_or_no(text) and bool(now.answers),
-    "prepared": lambda text, store, _: prepared_set(_names(text), store),
+    "prepared": lambda text, store, _: prepared_set(text.split(","), store),
     "focus": lambda text, store, _: store.indexed(text),
     "slice_by": lambda text, store, _: one_of(text, store.slice_columns),
 }

@@ -208,7 +208,7 @@ def _side_by_side(store: Store, selection: Selection) -> Made:
     }
     if not maps:
         raise ConfigError("there is no network here, or no picture that it described: no maps")
-    photo = store.photo(compare.compared_image(store, selection), selection.blur)
+    photo = store.photo(compare.image_of(store, selection), selection.blur)
     rows = [
         [title, r, c, float(value)]
         for title, values in maps.items()

@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from app.elsewhere import Asked, Elsewhere
 from app.images import Described, Recent, decode
-from app.jobs import Job
+from app.jobs import Job, Jobs
 from app.judged import Judged
-from app.lessons import Question, cells
+from app.lessons import Question, cells, code
 from app.maps import Mapped
+from app.masks import read_mask
 from app.runs import Runs
 from app.selection import Scoring, Selection
 from ccan.cases import Cases
@@ -115,7 +116,8 @@ class Store(Judged):
         super().__init__(index, report, cases)
         self.runs = Runs(Path("runs"))
         self.elsewhere: Elsewhere | None = None
-        self.lessons: Recent[Any] = Recent(256)
+        self.questions: Recent[Any] = Recent(256)
+        self.brief = Jobs()
         self.other: Store | None = None
         self.predictor, self.checkpoint = predictor, checkpoint
         self.slots: list[str] = slot_names(predictor.config) if predictor else []
@@ -272,24 +274,9 @@ class Store(Judged):
         config = self.predictor.config
         return config.image_height // CELL, config.image_width // CELL
 
-    @property
-    def mask_digits(self) -> int:
-        """Hexadecimal digits of a mask in a link."""
-        rows, columns = self.mask_shape
-        return -(-rows * columns // 4)
-
     def mask(self, hidden: str) -> NDArray[np.bool_]:
-        """The painted cells, (rows, columns), from their digits; the first cell is the highest bit."""
-        rows, columns = self.mask_shape
-        if not hidden:
-            return np.zeros((rows, columns), bool)
-        bits = f"{int(hidden, 16):0{4 * self.mask_digits}b}"
-        return np.array([bit == "1" for bit in bits[: rows * columns]]).reshape(rows, columns)
-
-    def mask_digits_of(self, mask: NDArray[np.bool_]) -> str:
-        """The digits of painted cells."""
-        bits = "".join("1" if cell else "0" for cell in mask.flat).ljust(4 * self.mask_digits, "0")
-        return f"{int(bits, 2):0{self.mask_digits}x}"
+        """The painted cells, (rows, columns). Raises: ValueError for digits that are no mask of this input."""
+        return read_mask(hidden, *self.mask_shape)
 
     def painted(self, query: str, hidden: str) -> Painted:
         """The query with its painted cells hidden from the network."""
@@ -486,7 +473,7 @@ class Store(Judged):
         name = None if sample is None else self.elsewhere.index.name_of(sample.path)
         asked = Asked(selection.query, selection.cameras, identities, own)
         descriptor = self._described(selection.query, PLAIN)
-        return self.elsewhere.search(self.jobs, asked, descriptor, name)
+        return self.elsewhere.search(self.brief, asked, descriptor, name)
 
     # Questions
 
@@ -502,21 +489,18 @@ class Store(Judged):
             pictures = ledger_pictures(model, found, mine)
             return pictures.get("parts ledger", next(iter(pictures.values())))
 
-        return self.jobs.begin(("lesson", asked.query), work)
+        return self.brief.begin((asked.query, asked.candidates[asked.right]), work)
 
     def lesson_map(self, asked: Question) -> NDArray[np.float64] | None:
-        """The same by the cells of a region; None without a network, or as long as it is not there."""
-        if self.predictor is None:
-            return None
+        """The same by the cells of a region; None without a network, or where it cannot be made (its job says why)."""
+        job = self.lesson_job(asked)
+        job.wait(20)
+        return None if job.value is None else cells(job.value)
 
-        def make() -> NDArray[np.float64]:
-            job = self.lesson_job(asked)
-            job.wait(20)
-            if job.value is None:
-                raise ConfigError(job.error or "the model's account is not there yet; try again")
-            return cells(job.value)
-
-        return self.lessons.get_or_make((asked.query, "cells"), make)
+    @cached_property
+    def codes(self) -> dict[str, str]:
+        """What stands for a query in a link → its id."""
+        return {code(query): query for query in self.query_ids}
 
     # Two checkpoints
 

@@ -234,20 +234,25 @@ def _map_server(store: Store) -> gr.HTML:
     """What draws the maps, and what it asks for: numbers of points, their groups, one image's picture."""
 
     def plotly(_: object) -> str:
-        return (Path(plotly_package.__file__).parent / "package_data/plotly.min.js").read_text(
-            "utf-8"
-        )
+        package = Path(plotly_package.__file__).parent
+        return (package / "package_data/plotly.min.js").read_text(encoding="utf-8")
 
     def points(key: object) -> dict[str, Any]:
-        return store.mapped(str(key)).sent()
+        return _answer(lambda: store.mapped(str(key)).sent())
 
     def groups(asked: dict[str, Any]) -> dict[str, Any]:
-        found = store.groups(store.mapped(str(asked["key"])), str(asked["colour"]))
-        return {"colours": list(found.colours), "of": packed(found.of)}
+        def find() -> dict[str, Any]:
+            found = store.groups(store.mapped(str(asked["key"])), str(asked["colour"]))
+            return {"colours": list(found.colours), "of": packed(found.of)}
+
+        return _answer(find)
 
     def peek(asked: dict[str, Any]) -> dict[str, Any]:
-        mapped = store.mapped(str(asked["key"]))
-        return map_view.peek(store, mapped, int(asked["point"]), bool(asked["blur"]))
+        def look() -> dict[str, Any]:
+            mapped = store.mapped(str(asked["key"]))
+            return map_view.peek(store, mapped, int(asked["point"]), bool(asked["blur"]))
+
+        return _answer(look)
 
     return gr.HTML(
         "",
@@ -257,6 +262,16 @@ def _map_server(store: Store) -> gr.HTML:
         apply_default_css=False,
         server_functions=[plotly, points, groups, peek],
     )
+
+
+def _answer(find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the browser asked for, or `error`: why not."""
+    try:
+        return find()
+    except CCANError as error:
+        return {"error": str(error)}
+    except (KeyError, ValueError, IndexError, TypeError, OverflowError, AttributeError):
+        return {"error": "the page asked for a map that is not here; reload it"}
 
 
 def _html(script: str, elem_id: str, value: str = "") -> gr.HTML:

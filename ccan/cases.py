@@ -97,6 +97,11 @@ class Cases:
         words = _words(tag, TAG_LENGTH, "tag")
         self._append([_entry("tag", [image], words, who, model) for image in images])
 
+    def untag_all(self, images: Sequence[str], tag: str, *, who: str = "", model: str = "") -> None:
+        """Take a tag away from many images, by one write."""
+        words = _words(tag, TAG_LENGTH, "tag")
+        self._append([_entry("untag", [image], words, who, model) for image in images])
+
     def untag(self, image: str, tag: str, *, who: str = "", model: str = "") -> None:
         """Take a tag away."""
         self._write("untag", [image], _words(tag, TAG_LENGTH, "tag"), who, model)

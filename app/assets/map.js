@@ -18,7 +18,11 @@ const webgl = (() => {
 })();
 
 // What was asked for once is kept, unless it did not come.
-const once = (name, ask) => (held.kept[name] ??= ask().catch((error) => {
+const whole = (found) => {
+  if (found?.error) throw new Error(found.error);
+  return found;
+};
+const once = (name, ask) => (held.kept[name] ??= ask().then(whole).catch((error) => {
   delete held.kept[name];
   throw error;
 }));
@@ -34,7 +38,7 @@ const loadPlotly = () =>
   })));
 
 const loadPoints = (key) =>
-  once(`points ${key}`, () => server.points(key).then((sent) => {
+  once(`points ${key}`, () => server.points(key).then(whole).then((sent) => {
     const maps = {};
     for (const [name, one] of Object.entries(sent.maps)) {
       maps[name] = { x: pairs(one.x), y: pairs(one.y), trust: one.trust, agreement: bytes(one.agreement) };
@@ -45,7 +49,7 @@ const loadPoints = (key) =>
     return { count: sent.count, maps, query, drawn };
   }));
 const loadGroups = (key, colour) =>
-  once(`groups ${key} ${colour}`, () => server.groups({ key, colour }).then((sent) => ({ colours: sent.colours, of: pairs(sent.of) })));
+  once(`groups ${key} ${colour}`, () => server.groups({ key, colour }).then(whole).then((sent) => ({ colours: sent.colours, of: pairs(sent.of) })));
 
 // A lasso: corners as four hexadecimal digits each way; the same test as `app.maps.within`, on the same whole numbers.
 const cornersOf = (lasso) => {
@@ -190,7 +194,7 @@ const peek = (event) => {
   held.patience = setTimeout(async () => {
     const { key, blur } = held.state;
     const name = `${key} ${blur} ${number}`;
-    if (!held.peeks.has(name)) held.peeks.set(name, server.peek({ key, point: number, blur }).catch(() => null));
+    if (!held.peeks.has(name)) held.peeks.set(name, server.peek({ key, point: number, blur }).then(whole).catch(() => null));
     const found = await held.peeks.get(name);
     if (!found || held.over !== number) return;
     const picture = document.createElement('img');
@@ -245,7 +249,7 @@ const draw = async (holder) => {
   const turn = (held.turn += 1);
   const [P, points, groups] = await Promise.all([loadPlotly(), loadPoints(state.key), loadGroups(state.key, state.colour)]);
   if (turn !== held.turn) return;
-  Object.assign(held, { state, now: points, P });
+  Object.assign(held, { state, now: points });
   const lassoed = points.maps[state.lasso.split(':')[0]];
   const selected = lassoed ? within(lassoed.x, lassoed.y, cornersOf(state.lasso)) : null;
   const config = {
@@ -261,14 +265,16 @@ const draw = async (holder) => {
 
 window.ccanMap = {
   show: (holder) => {
+    held.holder = holder;
     holder.replaceChildren(node, tip);
     if (!webgl) {
       notice.textContent = 'This browser has no WebGL: the map is drawn as SVG, in larger worlds a part of its points; lasso and counts take all of them.';
-      holder.append(notice);
+      holder.after(notice);
     }
     draw(holder).catch((error) => {
       notice.textContent = `The map cannot be drawn: ${error?.message ?? error}`;
-      holder.append(notice);
+      holder.after(notice);
     });
   },
+  redraw: () => held.holder?.offsetParent && draw(held.holder), // in other colours
 };

@@ -63,6 +63,7 @@ element.addEventListener('click', (event) => {
   }
   if (event.target.closest('[data-theme]')) {
     const dark = document.body.classList.toggle('dark');
+    window.ccanMap?.redraw();
     const address = new URL(window.location);
     address.searchParams.set('__theme', dark ? 'dark' : 'light');
     window.history.replaceState(null, '', address);
@@ -86,10 +87,6 @@ element.addEventListener('change', (event) => {
   const input = event.target;
   if (input.matches('input[type=range]') && !('live' in input.dataset)) {
     page.focus = keyOf(input);
-    send(roadOf(input), input.dataset.do, input.value);
-  }
-  if (input.matches('input[type=text][data-do]')) {
-    page.focus = null; // what is written is written: letters are keys of the page again
     send(roadOf(input), input.dataset.do, input.value);
   }
   if (input.matches('.uploader input')) {
@@ -118,7 +115,11 @@ const place = (canvas, event) => {
 
 const arrows = { ArrowUp: 'up', ArrowDown: 'down', ArrowLeft: 'left', ArrowRight: 'right' };
 element.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && event.target.matches('input[type=text][data-do]')) return event.target.blur();
+  if (event.key === 'Enter' && event.target.matches('input[type=text][data-do]')) {
+    page.focus = null; // what is written is written: letters are keys of the page again
+    event.target.blur();
+    return send(roadOf(event.target), event.target.dataset.do, event.target.value);
+  }
   const control = event.target.closest('[data-do][role=button]');
   if (control && !control.matches('button') && ['Enter', ' '].includes(event.key)) {
     event.preventDefault();
@@ -275,7 +276,10 @@ if (element.closest('#ccan-header') || element.id === 'ccan-header') {
     const header = element.querySelector('header[data-link]');
     if (!header || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, [contenteditable]')) return;
     const hot = [...document.querySelectorAll(`.ccan [data-hot="${CSS.escape(event.key)}"]`)].find((one) => one.offsetParent);
-    if (hot) {
+    // Enter belongs to whatever has the focus; and what is held down is pressed once.
+    const busy = event.key === 'Enter' && event.target.closest('button, summary, a, [role=button]');
+    if (hot && (!busy || busy === hot)) {
+      if (event.repeat) return event.preventDefault();
       event.preventDefault(); // the letter must not stand in the field that it opens
       return hot.matches('input') ? hot.focus() : hot.click();
     }

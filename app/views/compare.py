@@ -197,10 +197,9 @@ def _slopes(store: Store, selection: Selection, found: CheckpointComparison) -> 
         chart = empty("The first match of each of these queries stands at the same rank in both.")
     else:
         chart = slope_chart(lines, selection.query, f"before: {before}", f"now: {now}")
-    note = (
-        f"Rank of the first match of the {len(lines)} queries where it changed most (as a ratio); up is better. "
-        "Click a line."
-    )
+    moved = sum(first != second for _, first, second, _ in lines)
+    some = f"of {len(lines)} queries" if len(lines) < LINES else f"of the {LINES} that changed most"
+    note = f"Rank of the first match {some}, as a ratio; {moved} of them changed. Up is better; click a line."
     return panel(
         f"Rank of the first match: {subset_words(selection.subset)}",
         chart + text(note, "p", class_="note"),
@@ -211,7 +210,9 @@ def _slopes(store: Store, selection: Selection, found: CheckpointComparison) -> 
 def _changes(store: Store, selection: Selection, found: CheckpointComparison) -> str:
     order = changes(store, selection, found)
     pages = max(1, -(-len(order) // ROWS))
-    page = min(selection.page or 0, pages - 1)
+    ids = [store.query_ids[int(found.rows[k])] for k in order]
+    here = ids.index(selection.query) // ROWS if selection.query in ids else 0
+    page = min(here if selection.page is None else selection.page, pages - 1)
     rows = ""
     for k in order[page * ROWS : (page + 1) * ROWS]:
         query = store.query_ids[int(found.rows[k])]
@@ -259,7 +260,7 @@ def _side_by_side(store: Store, other: Store, selection: Selection) -> str:
         about = f"{word}: {name} · AP {percent(ranking.ap)} · first match at {ranking.first_match}"
         strip = short_strip(one, selection, about, ranking)
         body += tag("div", strip + _maps(one, selection), class_="column")
-    choice = choices("Maps of", "compared", SIDES, selection.compared)
+    choice = choices("Maps of", "side", SIDES, selection.side)
     note = (
         "Each map on a scale of its own: two networks have no unit in common. What differs is where they look, not how "
         "much."
@@ -277,22 +278,22 @@ def maps_of(store: Store, selection: Selection) -> dict[str, np.ndarray]:
     """Attention's added energy and the streams' energy for the chosen image; nothing without a network."""
     if store.predictor is None:
         return {}
-    image = compared_image(store, selection)
+    image = image_of(store, selection)
     if store.is_upload(image):
         return {}
     added = attention_pictures(store.attention(image)) if store.slots else {}
     return {k: v for k, v in added.items() if k.endswith("added")} | store.energy(image)
 
 
-def compared_image(store: Store, selection: Selection) -> str:
+def image_of(store: Store, selection: Selection) -> str:
     """The image whose maps are compared."""
-    return selection.query if selection.compared == "query" else store.match(selection)
+    return selection.query if selection.side == "query" else store.match(selection)
 
 
 def _maps(store: Store, selection: Selection) -> str:
     figures, photo = "", None
     for name, values in maps_of(store, selection).items():
-        photo = photo or store.photo(compared_image(store, selection), selection.blur)
+        photo = photo or store.photo(image_of(store, selection), selection.blur)
         picture = overlay(photo, values, ColourScale.covering([values]), height=HEIGHT)
         image = tag("img", src=jpeg_source(picture), alt=name)
         figures += tag("figure", text(name, "figcaption") + image)

@@ -154,7 +154,7 @@ def _query_bar(store: Store, selection: Selection) -> str:
 
 
 def asked(store: Store, selection: Selection) -> bool:
-    """Whether a question is open, so that the page must not tell who the query is."""
+    """Whether a question is open and on top: the query of the other views would only confuse."""
     if selection.tab != "learn" or not selection.lesson or selection.revealed:
         return False
     return len(selection.answers) < len(queries_of(store, selection.lesson))
@@ -162,7 +162,7 @@ def asked(store: Store, selection: Selection) -> bool:
 
 def _covered() -> str:
     """In place of the query, as long as a question is open."""
-    words = "A round of questions: name, identity and ranking of the query are covered until you have answered."
+    words = "A round of questions: who is on the picture is told when you have answered."
     return tag("div", text(words, class_="none"), class_="querybar covered")
 
 

@@ -33,6 +33,7 @@ from app.selection import Selection, to_link
 from app.store import Store
 from app.views import help
 from app.views.header import subset_words
+from ccan.errors import CCANError
 from ccan.plots import ColourScale, overlay
 
 HEIGHT = 384
@@ -107,22 +108,22 @@ def _begin(store: Store, selection: Selection) -> str:
 
 def _prepare(store: Store, selection: Selection) -> str:
     """The teacher's page: a set of cases and its link."""
-    add = ""
-    full = len(selection.prepared) >= PREPARED
-    known = selection.query in store.query_rows
-    if known and lessons.askable(store, selection.query) and not full:
-        add = button(
-            f"Add the query {escape(store.name(selection.query))}", "prepare", selection.query
-        )
-    some = len(store.subset(selection.subset))
-    if selection.subset and not full:
+    have, add = [store.codes[one] for one in selection.prepared], ""
+    room = PREPARED - len(have)
+    known = selection.query in store.query_rows and selection.query not in have
+    if known and room and lessons.askable(store, selection.query):
+        name = escape(store.name(selection.query))
+        add = button(f"Add the query {name}", "prepare", selection.query)
+    if selection.subset and room:
         add += button(
-            f"Add those I walk through ({min(some, PREPARED)} of {some})", "prepare", "subset"
+            f"Add those I walk through (up to {room} more)",
+            "prepare_all",
+            title="Those of them that can be asked",
         )
     words = (
         "For teachers: walk through the queries (n, p; Errors and Map have slices and tags), come back and add what is "
-        f"worth asking, at most {PREPARED}. The link opens the same questions, in this order, on any dashboard "
-        "over the same dataset; which model it runs decides what the model answers."
+        f"worth asking, at most {PREPARED}. The link opens the same queries with the same matches, in this order, on "
+        "any dashboard over the same dataset; the wrong images are those that its own model finds nearest."
     )
     body = text(words, "p", class_="note") + tag("div", add, class_="controls")
     if not selection.prepared:
@@ -131,17 +132,17 @@ def _prepare(store: Store, selection: Selection) -> str:
         button(
             tag("img", src=store.thumbnail(one, selection.blur), alt=store.name(one))
             + text(f"{number} ✕", class_="ap"),
-            "prepare",
+            "unprepare",
             one,
             title="Take this one out",
         )
-        for number, one in enumerate(selection.prepared, start=1)
+        for number, one in enumerate(have, start=1)
     )
     link = to_link(
         Selection(
-            selection.prepared[0],
+            store.query_ids[0],
             tab="learn",
-            lesson=lessons.prepared(selection.prepared),
+            lesson=",".join(selection.prepared),
             blur=selection.blur,
         ),
         store,
@@ -159,7 +160,7 @@ def _prepare(store: Store, selection: Selection) -> str:
         tag("span", "Its link: ", class_="label")
         + address
         + button("Try it", "lesson", "prepared")
-        + button("Begin anew", "prepare", "")
+        + button("Begin anew", "unprepare", "all")
     )
     return panel(
         f"Prepare a set of cases: {len(selection.prepared)}",
@@ -194,13 +195,18 @@ def _question(store: Store, selection: Selection, asked: Sequence[str], number: 
         button(
             "Answer",
             "answer",
+            number,
             title="See the truth" if selection.guess else "Choose an image first",
             hot="Enter",
             class_="go",
         )
         if shown is None
         else button(
-            "Next" if number + 1 < len(asked) else "To the report", "next", hot="Enter", class_="go"
+            "Next" if number + 1 < len(asked) else "To the report",
+            "next",
+            number,
+            hot="Enter",
+            class_="go",
         )
         + button("Look at it in Rank", "tab", "rank")
         + button("Attention", "tab", "attention")
@@ -222,7 +228,7 @@ def _question(store: Store, selection: Selection, asked: Sequence[str], number: 
 def _score(found: Sequence[Marked]) -> str:
     if not found:
         return ""
-    mine, theirs = (sum(getattr(one, who) for one in found) for who in ("correct", "model_correct"))
+    mine, theirs = lessons.score(found)
     return text(f"you {mine} of {len(found)} · model {theirs} of {len(found)}", class_="score")
 
 
@@ -242,10 +248,13 @@ def _easel(
     shown: Marked | None,
 ) -> str:
     """The query to be painted on; afterwards beside it the model's account of the match."""
-    photo = store.photo(question.query, selection.blur)
-    ratio = photo.width / photo.height
-    picture = photo.resize((round(HEIGHT * ratio), HEIGHT), Image.Resampling.BICUBIC)
-    image = tag("img", src=jpeg_source(picture), alt="the query", draggable="false")
+    photo = _photo(store, selection, question.query)
+    source = store.thumbnail(question.query, selection.blur)
+    if photo is not None:
+        ratio = photo.width / photo.height
+        large = photo.resize((round(HEIGHT * ratio), HEIGHT), Image.Resampling.BICUBIC)
+        source = jpeg_source(large)
+    image = tag("img", src=source, alt="the query", draggable="false")
     painted = tag("div", cells(region), class_="cells", aria_hidden="true")
     if shown is None:
         canvas = tag(
@@ -253,7 +262,7 @@ def _easel(
             image + painted,
             class_="brush region",
             data_action="region",
-            data_mask=selection.region or "0" * lessons.DIGITS,
+            data_mask=selection.region or lessons.NOTHING,
             data_rows=ROWS,
             data_columns=COLUMNS,
             tabindex="0",
@@ -266,7 +275,7 @@ def _easel(
     sides = tag("figure", text("what you marked", "figcaption") + mine)
     job = store.lesson_job(question)
     job.wait(0.4)
-    if job.value is not None:
+    if job.value is not None and photo is not None:
         values = np.maximum(job.value, 0)
         drawn = overlay(photo, values, ColourScale.covering([values]), height=HEIGHT)
         best = lessons.strongest(lessons.cells(job.value), int(region.sum()))
@@ -279,6 +288,14 @@ def _easel(
             + tag("div", inside, class_="brush region still"),
         )
     return tag("div", sides, class_="easel pairs")
+
+
+def _photo(store: Store, selection: Selection, image: str) -> Image.Image | None:
+    """The picture itself; None where it cannot be read any more, and the thumbnail must do."""
+    try:
+        return store.photo(image, selection.blur)
+    except CCANError:
+        return None
 
 
 def _candidate(
@@ -328,7 +345,13 @@ def _said(store: Store, shown: Marked) -> str:
             class_="note",
         )
     if shown.overlap != shown.overlap:
-        return text("There is no network here: no map to compare with.", "p", class_="note")
+        error = store.lesson_job(shown.question).error
+        why = (
+            f"The model's account could not be made: {error}."
+            if error
+            else "There is no network here."
+        )
+        return text(f"{why} So there is no map to compare with.", "p", class_="note")
     chance = lessons.chance_overlap(count)
     words = (
         f"Overlap {shown.overlap:.2f} (by chance {chance:.2f}): your {count} cells against the {count} of "
@@ -344,7 +367,7 @@ def _said(store: Store, shown: Marked) -> str:
 
 def _report(store: Store, selection: Selection) -> str:
     found = lessons.marked(store, selection.lesson, selection.answers)
-    mine, theirs = (sum(getattr(one, who) for one in found) for who in ("correct", "model_correct"))
+    mine, theirs = lessons.score(found)
     overlaps = [one.overlap for one in found if one.overlap == one.overlap]
     by_chance = [
         lessons.chance_overlap(int(one.region.sum())) for one in found if one.overlap == one.overlap

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,9 @@ def _waiting(store: Store, selection: Selection, job: Job[Mapped]) -> str:
         "t-SNE places every image near those that the network finds alike: for G, L and both together, from one start. "
         "It is made once for each checkpoint and kept."
     )
-    stop = button("Stop, and show a part of the images", "whole", 0) if selection.whole else ""
-    return pending(job, "the map") + text(note, "p", class_="note") + stop
+    part = "Show a part of the images meanwhile; the map goes on being made"
+    back = button(part, "whole", 0) if selection.whole else ""
+    return pending(job, "the map") + text(note, "p", class_="note") + back
 
 
 def _drawn(store: Store, selection: Selection, mapped: Mapped) -> str:
@@ -201,8 +203,13 @@ def _legend(
     if chosen is not None:
         total = f"{int(chosen.sum()):,} / {len(chosen):,}"
         rows += tag("li", text("in the lasso") + text(total, class_="n"), class_="sum")
-    title = f"By {COLOURINGS[selection.colour]}"
-    return panel(title, waits + tag("ul", rows, class_="groups"))
+    title, note = f"By {COLOURINGS[selection.colour]}", ""
+    if waits:
+        title = "By split, until the failures are sorted"
+    elif selection.colour == "failure":
+        words = "A query that fits several rules counts once here, by the first of them."
+        note = text(words, "p", class_="note")
+    return panel(title, waits + tag("ul", rows, class_="groups") + note)
 
 
 def _focus(store: Store, selection: Selection, mapped: Mapped) -> str:
@@ -279,7 +286,7 @@ def _lasso(
     if not len(places):
         return panel(title, empty("No point lies in it.") + button("Take it away", "lasso"))
     pages = max(1, -(-len(places) // PICTURES))
-    page = min(selection.page or 0, pages - 1)
+    page = min(selection.sheet, pages - 1)
     shown = places[page * PICTURES : (page + 1) * PICTURES]
     pictures = "".join(_image(store, selection, mapped.ids[k], mapped) for k in shown)
     subset = f"lasso:{selection.lasso}"
@@ -289,15 +296,15 @@ def _lasso(
         subset,
         pressed=selection.subset == subset,
     )
-    given = tag("span", "", hidden=True)
-    tags = store.cases.common([mapped.ids[k] for k in places])
-    if tags:
-        given = text("all are tagged " + ", ".join(f"“{one}”" for one in tags), class_="none")
+    given = "".join(
+        button(f"all are tagged “{escape(one)}” ✕", "untag_lasso", one, title="Take this tag away")
+        for one in store.cases.common([mapped.ids[k] for k in places])
+    )
     pager = tag(
         "div",
-        button("‹", "page", (page - 1) % pages, title="Images before")
+        button("‹", "sheet", (page - 1) % pages, title="Images before")
         + text(f"{page + 1} / {pages}")
-        + button("›", "page", (page + 1) % pages, title="Images after"),
+        + button("›", "sheet", (page + 1) % pages, title="Images after"),
         class_="pager",
     )
     controls = (

@@ -25,6 +25,7 @@ from app.components.html import (
     text,
 )
 from app.images import jpeg_source
+from app.masks import digits_in
 from app.selection import Selection
 from app.store import Painted, Store
 from app.views import help
@@ -244,7 +245,7 @@ def _brush(store: Store, selection: Selection) -> str:
         tag("img", src=jpeg_source(picture), alt="the query", draggable="false")
         + tag("div", cells(store.mask(selection.hidden)), class_="cells", aria_hidden="true"),
         class_="brush",
-        data_mask=selection.hidden or "0" * store.mask_digits,
+        data_mask=selection.hidden or "0" * digits_in(*store.mask_shape),
         data_rows=rows,
         data_columns=columns,
         tabindex="0",

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import actions, demo
+from app import actions, demo, lessons
 from app.actions import ACTIONS, act, query_list
 from app.images import MAX_UPLOAD_BYTES, UPLOADS_KEPT
 from app.selection import TABS, Selection, from_link, to_link
@@ -154,7 +154,8 @@ def test_every_action_keeps_the_rest_of_the_selection(store: Store, start: Selec
         ("colour", "camera", {"colour": "camera"}),
         ("trust", "1", {"trust": True}),
         ("whole", "1", {}),  # so few images are all mapped
-        ("compared", "match", {"compared": "match"}),
+        ("side", "match", {"side": "match"}),
+        ("sheet", "2", {"sheet": 2}),
     ]:
         assert act(store, start, name, value) == replace(start, **changes), name
 
@@ -222,7 +223,7 @@ def test_arrow_keys_stop_at_the_borders(store: Store, start: Selection) -> None:
         ("match", "query/0001_c1s1_000000_01.png"), ("match", 3), ("step", "2"), ("step", None),
         ("camera", "9"), ("camera", "<b>"), ("camera", None), ("page", "x"), ("page", {}),
         ("slot", "CC2_9"), ("slot", ""), ("tab", "maps"), ("maps", "x"), ("whole", "x"), ("colour", "x"), ("trust", 2),
-        ("compared", "x"), ("order", "AP"), ("summary", "A"),
+        ("side", "x"), ("sheet", "x"), ("order", "AP"), ("summary", "A"),
         ("shown", "many"), ("ignored", "2"), ("own_scale", True),
         ("page", None), ("page", []), ("verdict", "ignored"), ("flip", "yes"), ("rerank", 2),
         ("threshold", "-1"), ("threshold", "nan"), ("threshold", None), ("weigh", {"stream": "P9", "weight": 1}),
@@ -290,6 +291,7 @@ def test_a_bad_upload_is_said_clearly(
 
 
 def test_a_link_opens_the_same_selection(store: Store) -> None:
+    asked = lessons.question(store, store.query_ids[6])
     selection = Selection(
         store.query_ids[7],
         match=store.gallery_ids[1],
@@ -319,11 +321,11 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         colour="ap",
         trust=True,
         focus=store.gallery_ids[3],
-        compared="match",
-        lesson="draw:7:miss:1",
-        answers=("0.80000001", "1.00000000"),
+        side="match",
+        lesson=lessons.round_of(store.query_ids[6:9]),
+        answers=(lessons.answer(asked.candidates[3], "80000001"),),
         revealed=True,
-        prepared=(store.query_ids[1], store.query_ids[0]),
+        prepared=(lessons.code(store.query_ids[1]), lessons.code(store.query_ids[0])),
     )
     link = to_link(selection, store)
     assert link.startswith("?query=query/") and "cameras=1,3" in link
@@ -337,6 +339,7 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         "curves",
         "whole",
         "lasso",
+        "sheet",
         "guess",
         "region",
     }
@@ -357,7 +360,7 @@ def test_a_link_opens_the_same_selection(store: Store) -> None:
         {"weights": "1,1,nan"}, {"weights": "1,1,4"}, {"threshold": "inf"}, {"threshold": "-1"}, {"lens": "x"},
         {"matrix": "x"}, {"part": "x"}, {"target": "x"}, {"hidden": "x"}, {"hidden": "0" * 40 + "1"}, {"blur": "x"},
         {"order": "x"}, {"rerank": ""}, {"maps": "x"}, {"colour": "x"}, {"trust": "x"}, {"focus": "x"}, {"whole": "x"},
-        {"compared": "x"}, {"lesson": "x"}, {"answers": "0.00000000"}, {"prepared": "x"}, {"revealed": "x"},
+        {"side": "x"}, {"lesson": "x"}, {"answers": "0.00000000"}, {"prepared": "x"}, {"revealed": "x"},
     ],
 )  # fmt: skip
 def test_what_a_link_names_wrongly_is_left_out_and_said(

@@ -309,7 +309,7 @@ with sync_playwright() as driver:
         wide = page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= 820, (tab, wide)
         if tab == "map":
-            assert "no WebGL" in page.inner_text(".mapplot .notice")
+            assert "no WebGL" in page.inner_text(".mapplot + .notice")
             points = page.locator(".mapplot .scatterlayer .points path").count()
             assert points > 3 * 20, points
     said = [words for words in said if not any(hint in words for hint in {HINTS!r})]

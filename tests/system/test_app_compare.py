@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,25 +120,25 @@ def test_both_rankings_and_maps_of_the_query_stand_side_by_side(pair: Store, her
     titles = [name for name in ("SS1 added", "CC2 added", "G energy", "parts energy")]
     assert set(compare.maps_of(pair, here)) == set(titles)
     assert set(compare.maps_of(before(pair), here)) == {"G energy", "parts energy"}
-    match = act(pair, here, "compared", "match")
+    match = act(pair, here, "side", "match")
     first, second = (compare.maps_of(pair, one)["G energy"] for one in (here, match))
     assert not np.array_equal(first, second)
     expected = pair.energy(pair.match(here))["G energy"]
     np.testing.assert_array_equal(second, expected)
     with pytest.raises(ConfigError, match="something unknown"):
-        act(pair, here, "compared", "both")
+        act(pair, here, "side", "both")
 
 
 def test_an_upload_has_no_twin(pair: Store, here: Selection) -> None:
     after = act(pair, here, "upload", uploaded(png()))
     assert "described by one of the two" in Page(compare.show(pair, after)).words
     beside = act(pair, here, "upload", uploaded(png(), **{"as": "match"}))
-    beside = act(pair, beside, "compared", "match")
+    beside = act(pair, beside, "side", "match")
     assert "no maps" in Page(compare.show(pair, beside)).words
 
 
 def test_a_link_brings_it_back(pair: Store, here: Selection) -> None:
-    selection = replace(here, subset="outcome:broken", compared="match")
+    selection = replace(here, subset="outcome:broken", side="match")
     values = dict(part.split("=", 1) for part in to_link(selection, pair)[1:].split("&"))
     assert from_link({k: v.replace("%20", " ") for k, v in values.items()}, pair) == (selection, "")
 
@@ -151,6 +152,33 @@ def test_with_one_checkpoint_it_says_how_to_add_another(store: Store) -> None:
     for figure in ("ap_scatter.csv", "slopes.png", "side_by_side.svg", "outcomes.json"):
         with pytest.raises(ConfigError, match="start with --compare"):
             save(store, here, figure)
+
+
+def test_the_bundled_model_brings_its_twin(
+    dataset: ReIDDataset, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="only the bundled model has a twin"):
+        act(store, Selection(store.query_ids[0]), "twin", "")
+    world = replace(dataset, name="demo")
+    bundled = make_store(world, store.network, tmp_path)
+    bundled.checkpoint = "demo"
+    go, asked = threading.Event(), []
+
+    def opened(checkpoint: str, **_: object) -> Store:
+        asked.append(checkpoint)
+        assert go.wait(30)
+        return make_store(world, small_predictor(tmp_path, 7), tmp_path)
+
+    monkeypatch.setattr(Store, "open", opened)
+    here = Selection(bundled.query_ids[0], tab="compare")
+    (button,) = Page(compare.show(bundled, here)).buttons("twin")
+    here = act(bundled, here, "twin", button["data-value"])
+    page = Page(compare.show(bundled, here))
+    assert page.classed("pending") and not page.buttons("twin")
+    go.set()
+    job = bundled.jobs.found("twin")
+    assert job is not None and job.wait(60) and job.error == "" and asked == ["demo-plain"]
+    assert Page(compare.show(bundled, here)).classed("quadrants")
 
 
 def test_other_images_cannot_be_compared(store: Store, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def shown(store: Store, selection: Selection) -> list[str]:
     return [one["title"] for one in page.classed("card")]
 
 
-def expected(store: Store, selection: Selection) -> list[str]:
+def expected(store: Store, selection: Selection) -> list[tuple[str, float, str]]:
     """The same from the page's own ranking, without what the protocol ignores."""
     ranking, gallery = store.ranking(selection.query), store.index.gallery
     found = []
@@ -71,9 +71,9 @@ def expected(store: Store, selection: Selection) -> list[str]:
             continue
         if selection.identity is not None and identity != selection.identity:
             continue
-        word = {"right": "right", "wrong": "wrong", "unknown": "unknown"}[ranking.marks[place]]
-        found.append((word, ranking.distances[place], named(store).names[row]))
-    return found[:10]  # type: ignore[return-value]
+        name = named(store).names or ()
+        found.append((ranking.marks[place], float(ranking.distances[place]), name[row]))
+    return found[:10]
 
 
 def same(titles: list[str], wanted: list) -> bool:

@@ -23,6 +23,7 @@ from ccan.errors import CCANError, ConfigError
 from ccan.evaluation.files import save_features
 from ccan.explain.similarity import ledger
 from tests.pages import HOSTILE, Page, make_store
+from tests.small import small_dataset, small_predictor
 
 
 @pytest.fixture
@@ -47,6 +48,16 @@ def open_question(store: Store, selection: Selection) -> lessons.Question:
 
 def reopened(store: Store, selection: Selection) -> tuple[Selection, str]:
     return from_link(dict(parse_qsl(to_link(selection, store)[1:])), store)
+
+
+def answer(store: Store, selection: Selection) -> Selection:
+    """What the page's Answer does."""
+    return act(store, selection, "answer", str(len(selection.answers)))
+
+
+def go_on(store: Store, selection: Selection) -> Selection:
+    """What the page's Next does."""
+    return act(store, selection, "next", str(len(selection.answers) - 1))
 
 
 # Questions
@@ -78,36 +89,66 @@ def test_one_candidate_is_right_and_the_others_are_nearest_wrong_people(fresh: S
 
 
 def test_an_open_question_tells_nothing(fresh: Store, round_: Selection) -> None:
-    query = lessons.queries_of(fresh, round_.lesson)[0]
-    asked, sample = open_question(fresh, round_), fresh.sample(query)
-    assert sample is not None
+    asked = open_question(fresh, round_)
+    sample = fresh.sample(asked.query)
+    assert sample is not None and round_.query == fresh.query_ids[0] != asked.query
+    telling = [asked.query, sample.path.name, *asked.candidates, "<dt>AP", "hardness", "✓", "✗"]
     html = learn.show(fresh, round_) + header.show(fresh, round_)
+    shown = re.sub(r'src="[^"]*"', "", html).replace(f"query={round_.query}", "")
+    assert [words for words in telling if words in shown] == []
     page = Page(html)
-    shown = re.sub(r'src="[^"]*"', "", html)
-    for telling in (query, sample.path.name, *asked.candidates, "<dt>AP", "hardness", "✓", "✗"):
-        assert telling not in shown, telling
     assert not page.classed("mark") and not page.classed("right") and not page.classed("model")
-    assert "covered until you have answered" in page.words
     letters = [one["title"] for one in page.buttons("guess")]
     assert letters == [f"Image {letter}" for letter in "abcdef"]
+    elsewhere = act(fresh, round_, "tab", "rank")
+    assert elsewhere.query == round_.query, "other views do not show who is asked for"
+    for key in ("step", "random", "hardest"):
+        other = act(fresh, round_, key, "1")
+        assert open_question(fresh, other) == asked and asked.query not in header.show(fresh, other)
 
 
-def test_a_drawn_round_is_the_same_for_the_same_link(fresh: Store, round_: Selection) -> None:
+def test_a_round_is_drawn_by_chance_and_stays(fresh: Store, round_: Selection) -> None:
     asked = lessons.queries_of(fresh, round_.lesson)
     assert len(asked) == len(set(asked)) == lessons.ROUND
-    assert lessons._queries(fresh, round_.lesson) == asked
-    others = {tuple(lessons._queries(fresh, lessons.drawn(seed, ""))) for seed in range(5)}
-    assert len(others) == 5
+    draws = [lessons.draw(fresh, "", np.random.default_rng(seed)) for seed in range(5)]
+    assert len(set(map(tuple, draws))) == 5
     hard = act(fresh, round_, "lesson", "miss:1")
     assert set(lessons.queries_of(fresh, hard.lesson)) <= set(fresh.subset("miss:1"))
-    assert hard.answers == () and hard.query == lessons.queries_of(fresh, hard.lesson)[0]
+    assert hard.answers == ()
+    for one in asked[:3]:
+        fresh.cases.tag(one, "shaky")
+    tagged = act(fresh, round_, "lesson", "tag:shaky")
+    before = lessons.queries_of(fresh, tagged.lesson)
+    fresh.cases.tag(asked[5], "shaky")  # somebody tags while the round goes on
+    assert lessons.queries_of(fresh, tagged.lesson) == before and set(before) == set(asked[:3])
 
 
-@pytest.mark.parametrize(
-    "lesson",
-    ["x", "draw:", "draw:x:", "draw:1:none", "draw:-1:", "set:", "set:nobody", "draw:1:tag:none", "set:a,b",
-     "set:0123456789"],
-)  # fmt: skip
+def test_the_match_is_the_same_for_every_model(
+    dataset: ReIDDataset, fresh: Store, round_: Selection, tmp_path: Path
+) -> None:
+    other = make_store(dataset, small_predictor(tmp_path, 5), tmp_path)
+    same, alike = 0, 0
+    for query in fresh.query_ids:
+        first, second = (lessons.question(one, query) for one in (fresh, other))
+        assert first.candidates[first.right] == second.candidates[second.right]
+        same += first.candidates == second.candidates
+        alike += set(first.candidates) == set(second.candidates)
+    assert alike < len(fresh.query_ids), "the wrong ones are those of each model"
+    # An answer that was given to other images is none here.
+    for query in fresh.query_ids:
+        first, second = (lessons.question(one, query) for one in (fresh, other))
+        gone = [one for one in first.candidates if one not in second.candidates]
+        if gone:
+            link = {"lesson": lessons.round_of([query]), "answers": lessons.answer(gone[0], "")}
+            assert from_link(link, fresh)[0].answers
+            selection, notice = from_link(link, other)
+            assert selection.answers == () and "answers=" in notice
+            break
+    else:
+        raise AssertionError("no question differs")
+
+
+@pytest.mark.parametrize("lesson", ["x", ",", "nobody,", "0123456789", "draw:1:", "a" * 5000])
 def test_a_round_that_is_none_is_left_out(fresh: Store, lesson: str) -> None:
     selection, notice = from_link({"lesson": lesson}, fresh)
     assert selection.lesson == "" and "left out" in notice
@@ -133,14 +174,18 @@ def test_slices_to_choose_from_count_their_queries(fresh: Store) -> None:
 def test_from_the_question_to_the_truth(fresh: Store, round_: Selection) -> None:
     asked = open_question(fresh, round_)
     with pytest.raises(ConfigError, match="choose the image that shows the same person first"):
-        act(fresh, round_, "answer", "")
+        answer(fresh, round_)
+    assert act(fresh, round_, "next", "0") == round_
     chosen = act(fresh, round_, "guess", str(asked.right))
     assert [one["aria-pressed"] for one in page_of(fresh, chosen).buttons("guess")].count(
         "true"
     ) == 1
     marked = act(fresh, chosen, "region", "66000000")
-    shown = act(fresh, marked, "answer", "")
-    assert shown.revealed and shown.answers == (f"{asked.right}.66000000",)
+    shown = answer(fresh, marked)
+    assert shown.revealed and shown.answers == (
+        lessons.answer(asked.candidates[asked.right], "66000000"),
+    )
+    assert shown.query == asked.query, "now it is the query of all views"
     fresh.lesson_job(asked).wait(30)
     page = page_of(fresh, shown)
     assert "You found the match" in page.words and "you 1 of 1" in page.words
@@ -151,12 +196,14 @@ def test_from_the_question_to_the_truth(fresh: Store, round_: Selection) -> None
     assert fresh.name(shown.query) in Page(header.show(fresh, shown)).words, "no longer covered"
     found = lessons.marked(fresh, shown.lesson, shown.answers)[0]
     assert f"Overlap {found.overlap:.2f} (by chance {lessons.chance_overlap(4):.2f})" in page.words
-    for name, value in (("guess", "0"), ("answer", "")):
-        with pytest.raises(ConfigError, match="there is no question to answer"):
-            act(fresh, shown, name, value)
-    after = act(fresh, shown, "next", "")
+    with pytest.raises(ConfigError, match="there is no question to answer"):
+        act(fresh, shown, "guess", "0")
+    assert act(fresh, shown, "answer", "0") == shown, "a key that was pressed twice"
+    after = go_on(fresh, shown)
     second = lessons.queries_of(fresh, shown.lesson)[1]
-    assert (after.query, after.guess, after.region, after.revealed) == (second, "", "", False)
+    assert (after.query, after.guess, after.region, after.revealed) == (asked.query, "", "", False)
+    assert open_question(fresh, after).query == second
+    assert go_on(fresh, after) == after, "a key that was pressed twice"
     assert "Question 2 of 10" in page_of(fresh, after).words
 
 
@@ -170,8 +217,8 @@ def test_a_round_from_start_to_report(fresh: Store, round_: Selection) -> None:
         region = f"{int(chance.integers(1, 2**32)):08x}" if number else "00000000"
         selection = act(fresh, selection, "guess", str(guess))
         selection = act(fresh, selection, "region", region)
-        selection = act(fresh, selection, "answer", "")
-        selection = act(fresh, selection, "next", "")
+        selection = answer(fresh, selection)
+        selection = go_on(fresh, selection)
         mine += asked.candidates[guess] == asked.candidates[asked.right]
         theirs += asked.distances[asked.right] == min(asked.distances)
         if number:
@@ -191,14 +238,12 @@ def test_a_round_from_start_to_report(fresh: Store, round_: Selection) -> None:
     assert report.kind == "html" and f"found {mine} of 10 matches, the model {theirs}" in text
     assert 'src="data:' in text and "http" not in text.replace("http://www.w3.org", "")
     back, notice = reopened(fresh, selection)
-    assert notice == "" and replace(back, query=selection.query) == selection
-    elsewhere = act(fresh, selection, "tab", "rank")
-    assert "query=" not in to_link(round_, fresh) and "query=" in to_link(elsewhere, fresh)
+    assert notice == "" and back == selection
     assert page_of(fresh, back).words == page.words, "the link keeps the session"
     again = act(fresh, selection, "again", asked_all[3])
     assert (again.tab, again.query, again.answers) == ("rank", asked_all[3], selection.answers)
     with pytest.raises(ConfigError, match="there is no question to answer"):
-        act(fresh, selection, "answer", "")
+        act(fresh, selection, "answer", "10")
     ended = act(fresh, selection, "lesson_end", "")
     assert (ended.lesson, ended.answers) == ("", ())
     with pytest.raises(ConfigError, match="no question is answered yet"):
@@ -226,8 +271,7 @@ def _overlap_anew(store: Store, asked: lessons.Question, region: str) -> float:
 
 
 def test_a_session_goes_on_after_a_restart(fresh: Store, round_: Selection, tmp_path: Path):
-    selection = act(fresh, round_, "guess", "2")
-    selection = act(fresh, act(fresh, selection, "answer", ""), "next", "")
+    selection = go_on(fresh, answer(fresh, act(fresh, round_, "guess", "2")))
     link = to_link(selection, fresh)
     anew = Store(fresh.predictor, fresh.index, fresh.report, "small", tmp_path / "other.jsonl")
     back, notice = from_link(dict(parse_qsl(link[1:])), anew)
@@ -236,19 +280,32 @@ def test_a_session_goes_on_after_a_restart(fresh: Store, round_: Selection, tmp_
 
 
 @pytest.mark.parametrize(
-    "answers", ["7.00000000", "1.0000000g", "1", "1.0", "x", ",".join(11 * ["1.00000000"])]
+    "answers",
+    [
+        "7.00000000",
+        "0123456789.00000000",
+        "x",
+        ".",
+        "RIGHT.0000000g",
+        "RIGHT.0",
+        ",".join(11 * ["RIGHT."]),
+    ],
 )
 def test_answers_that_are_none_are_left_out(fresh: Store, round_: Selection, answers: str) -> None:
+    asked = open_question(fresh, round_)
+    answers = answers.replace("RIGHT", lessons.code(asked.candidates[asked.right]))
     selection, notice = from_link({"lesson": round_.lesson, "answers": answers}, fresh)
     assert selection.answers == () and "answers=" in notice
-    selection, notice = from_link({"answers": "1.00000000"}, fresh)
+    good = lessons.answer(asked.candidates[asked.right], "")
+    assert from_link({"lesson": round_.lesson, "answers": good}, fresh)[0].answers == (good,)
+    selection, notice = from_link({"answers": good}, fresh)
     assert selection.answers == () and "answers=" in notice
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("guess", "6"), ("guess", "-1"), ("guess", "x"), ("region", "0"), ("region", "zzzzzzzz"), ("prepare", "nobody"),
-     ("again", "nobody"), ("lesson", "none"), ("lesson", "tag:none")],
+     ("unprepare", "nobody"), ("again", "nobody"), ("lesson", "none"), ("lesson", "tag:none"), ("lesson", "prepared")],
 )  # fmt: skip
 def test_what_a_browser_should_not_send(
     fresh: Store, round_: Selection, name: str, value: str
@@ -287,28 +344,69 @@ def test_chance_is_what_random_cells_give(count: int) -> None:
 
 
 def test_a_teacher_prepares_a_set_and_its_link_asks_it(fresh: Store) -> None:
+    wanted = [fresh.query_ids[k] for k in (4, 1, 9)]
     here = Selection(fresh.query_ids[4], tab="learn", subset="hit:20")
-    for query in (fresh.query_ids[4], fresh.query_ids[1], fresh.query_ids[9]):
+    for query in wanted:
         here = act(fresh, here, "prepare", query)
-    here = act(fresh, here, "prepare", fresh.query_ids[1])
-    assert here.prepared == (fresh.query_ids[4], fresh.query_ids[9]), "a second time takes it out"
+    assert act(fresh, here, "prepare", wanted[0]) == here, "once is enough"
+    assert f"Add the query {fresh.name(wanted[0])}" not in page_of(fresh, here).words
+    here = act(fresh, here, "unprepare", wanted[1])
+    assert here.prepared == (lessons.code(wanted[0]), lessons.code(wanted[2]))
+    link = to_link(here, fresh)
     assert reopened(fresh, here)[0].prepared == here.prepared
+    assert not [one for one in wanted[1:] if one in link], "names tell who is on a picture"
     (address,) = page_of(fresh, here).classed("address")
+    assert not [one for one in wanted if one in address["data-address"]]
     opened, notice = from_link(dict(parse_qsl(address["data-address"][1:])), fresh)
     assert notice == "" and opened.tab == "learn"
-    assert lessons.queries_of(fresh, opened.lesson) == list(here.prepared)
+    assert lessons.queries_of(fresh, opened.lesson) == [wanted[0], wanted[2]]
     assert "Question 1 of 2" in page_of(fresh, opened).words
-    tried = act(fresh, here, "lesson", "prepared")
-    assert tried.lesson == opened.lesson
-    many = act(fresh, here, "prepare", "subset")
+    answered = answer(fresh, act(fresh, opened, "guess", "0"))
+    assert answered.query == wanted[0]
+    assert fresh.name(wanted[0]) in Page(header.show(fresh, answered)).words
+    assert act(fresh, here, "lesson", "prepared").lesson == opened.lesson
+    many = act(fresh, here, "prepare_all", "")
     assert len(many.prepared) == min(lessons.PREPARED, len(fresh.subset("hit:20")))
     assert many.prepared[:2] == here.prepared
-    if len(many.prepared) == lessons.PREPARED:
-        assert page_of(fresh, many).buttons("prepare")[0]["data-value"] in many.prepared
-        left = next(one for one in fresh.query_ids if one not in many.prepared)
-        with pytest.raises(ConfigError):
-            act(fresh, many, "prepare", left)
-    assert act(fresh, many, "prepare", "").prepared == ()
+    assert act(fresh, many, "unprepare", "all").prepared == ()
+    full = replace(here, prepared=tuple(map(lessons.code, fresh.query_ids[: lessons.PREPARED])))
+    left = fresh.query_ids[lessons.PREPARED]
+    page = page_of(fresh, replace(full, query=left))
+    assert not page.buttons("prepare") and not page.buttons("prepare_all")
+    with pytest.raises(ConfigError, match="something unknown"):
+        act(fresh, full, "prepare", left)
+
+
+def test_a_picture_that_is_gone_does_not_end_the_round(
+    dataset: ReIDDataset, store: Store, tmp_path: Path
+) -> None:
+    few = small_dataset(tmp_path / "images", identities=8, cameras=3)
+    own = make_store(few, store.network, tmp_path / "cache")
+    here = act(own, Selection(own.query_ids[0], tab="learn"), "lesson", "")
+    asked = open_question(own, here)
+    sample = own.sample(asked.query)
+    assert sample is not None
+    sample.path.unlink()
+    assert "Question 1 of 10" in page_of(own, here).words
+    here = answer(own, act(own, act(own, here, "guess", "1"), "region", "ff000000"))
+    assert own.lesson_job(asked).wait(30)
+    page = page_of(own, here)
+    assert "The model's account could not be made" in page.words and page.buttons("next")
+    here = go_on(own, here)
+    assert "Question 2 of 10" in page_of(own, here).words
+    report = replace(here, lesson=lessons.round_of([asked.query]))
+    assert "Your session" in page_of(own, report).words
+    assert lessons.marked(own, report.lesson, report.answers)[0].correct in (True, False)
+
+
+def test_many_questions_do_not_push_the_map_out(fresh: Store) -> None:
+    from app.jobs import KEPT
+
+    assert fresh.mapping().wait(60) and fresh.diagnosis().wait(60)
+    held = fresh.mapping(), fresh.diagnosis()
+    for number in range(KEPT + 5):
+        fresh.brief.begin(number, lambda _: 1).wait(5)
+    assert (fresh.mapping(), fresh.diagnosis()) == held
 
 
 def test_names_with_commas_keep_their_links(dataset: ReIDDataset, store: Store, tmp_path: Path):
@@ -344,7 +442,7 @@ def test_features_alone_ask_without_a_map(store: Store, tmp_path: Path) -> None:
     bare = Store.of_features(tmp_path / "f.npz", images, cases=tmp_path / "c.jsonl", progress=False)
     here = act(bare, Selection(bare.query_ids[0], tab="learn"), "lesson", "")
     here = act(bare, act(bare, here, "guess", "1"), "region", "ffff0000")
-    here = act(bare, here, "answer", "")
+    here = answer(bare, here)
     assert bare.lesson_job(lessons.question(bare, here.query)).wait(10)
     assert "no network here" in page_of(bare, here).words
     assert np.isnan(lessons.marked(bare, here.lesson, here.answers)[0].overlap)
@@ -354,8 +452,8 @@ def test_faces_are_blurred_in_questions_and_report(
     fresh: Store, round_: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     selection = act(fresh, act(fresh, round_, "guess", "0"), "region", "0ff00000")
-    shown = act(fresh, selection, "answer", "")
-    ended = replace(shown, lesson=lessons.prepared([shown.query]), revealed=False)
+    shown = answer(fresh, selection)
+    ended = replace(shown, lesson=lessons.round_of([shown.query]), revealed=False)
     for ahead in lessons.queries_of(fresh, shown.lesson)[:3]:
         fresh.lesson_job(lessons.question(fresh, ahead)).wait(30)
     asked: list[bool] = []

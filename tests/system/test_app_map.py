@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import time
+import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +131,12 @@ def test_groups_hold_each_point_once(fresh: Store, mapped: Mapped, colour: str) 
             assert name[image] == (expected if found.failed[row] else "first image right")
 
 
-def test_no_colours_run_out(mapped: Mapped) -> None:
-    many = replace(mapped, images=mapped.images)
-    groups = many.by_identity()
-    assert len(set(groups.colours)) == len(groups.colours)
+def test_neighbours_in_number_have_other_colours() -> None:
+    from app.maps import _hue
+
+    colours = [np.array([int(_hue(k)[i : i + 2], 16) for i in (1, 3, 5)]) for k in range(1501)]
+    apart = [int(np.abs(a - b).max()) for a, b in pairwise(colours)]
+    assert min(apart) > 40 and len({tuple(one) for one in colours}) > 1000
 
 
 # The lasso
@@ -167,6 +170,8 @@ def test_counts_follow_the_lasso(fresh: Store, mapped: Mapped) -> None:
     assert state_of(page)["lasso"] == lasso
     shown = [int(one["data-value"]) for one in page.buttons("dot")]
     assert np.flatnonzero(inside)[: map_view.PICTURES].tolist() == shown[: min(chosen, 24)]
+    walked = act(fresh, act(fresh, after, "sheet", "1"), "step", "1")
+    assert walked.sheet == 1, "the page of the lasso stays while one walks"
     gone = act(fresh, after, "lasso", "")
     assert gone.lasso == "" and "in the lasso" not in Page(map_view.show(fresh, gone)).words
 
@@ -187,12 +192,16 @@ def test_a_lasso_is_walked_tagged_and_found_in_errors(fresh: Store, mapped: Mapp
     lines = fresh.cases.path.read_bytes()[before:].decode().splitlines()
     assert len(lines) == len(images) and all('"ann"' in line for line in lines)
     assert fresh.cases.images("odd corner") == images
-    words = Page(map_view.show(fresh, selection)).words
-    assert "all are tagged “odd corner”" in words
+    page = Page(map_view.show(fresh, selection))
+    assert "all are tagged “odd corner”" in page.words
+    (gone,) = page.buttons("untag_lasso")
+    assert gone["data-value"] == "odd corner"
     page = Page(errors.show(fresh, replace(selection, tab="errors")))
     assert f"odd corner {len(images)}, {len(queries)} queries" in page.words
     assert act(fresh, selection, "tag_lasso", "  ") == selection
     assert fresh.cases.counts() == {"odd corner": len(images)}
+    act(fresh, selection, "untag_lasso", "odd corner")
+    assert fresh.cases.counts() == {}
 
 
 def test_a_tag_of_gallery_images_alone_is_counted_and_is_no_button(
@@ -332,28 +341,50 @@ def test_more_images_than_are_mapped_at_first(
     assert not from_link({"whole": "1"}, fresh)[0].whole, "here a part is all"
 
 
-def test_a_map_of_all_can_be_stopped(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place_ in ("app.judged", "app.actions", "app.views.map"):
+def test_a_map_of_all_is_waited_for_by_everybody(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place_ in ("app.judged", "app.actions", "app.selection", "app.views.map"):
         monkeypatch.setattr(f"{place_}.LIMIT", 30)
-    ended: list[Exception] = []
+    monkeypatch.setattr("app.judged.WAIT", 0.05)
+    go, real = threading.Event(), judged.project
 
-    def endless(*_: object, progress: Report, **__: object) -> None:
-        try:
-            while True:
-                progress(1, 2, "placing")
-                time.sleep(0.01)
-        except CCANError as error:
-            ended.append(error)
-            raise
+    def slow(*arguments: object, progress: Report, **more: object):
+        while not go.wait(0.01):
+            progress(1, 2, "placing")
+        return real(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(judged, "project", endless)
+    monkeypatch.setattr(judged, "project", slow)
+    fresh.jobs.drop(("map", False))
+    few = fresh.mapping()
     here = act(fresh, start(fresh), "whole", "1")
     page = Page(map_view.show(fresh, here))
-    assert "placing 50 %" in page.words and [one for one in page.classed("pending")]
-    (stop,) = page.buttons("whole")
-    job = fresh.mapping(True)
-    after = act(fresh, here, "whole", stop["data-value"])
-    assert not after.whole and job.wait(10) and len(ended) == 1
+    assert "placing 50 %" in page.words
+    (back,) = page.buttons("whole")
+    assert not act(fresh, here, "whole", back["data-value"]).whole
+    job = fresh.jobs.found(("map", True))
+    assert job is not None and not job.ended, "somebody else may wait for it"
+    # A lasso of a map that is being made is kept, and looked at when the map is there.
+    lasso = "joint:w1234567:" + "00000000ffff0000ffffffff"
+    opened, notice = from_link({"whole": "1", "lasso": lasso, "tab": "map"}, fresh)
+    assert opened.lasso == lasso and notice == ""
+    opened, notice = from_link({"whole": "1", "subset": f"lasso:{lasso}"}, fresh)
+    assert opened.subset == "" and "still being made" in notice and "left out" in notice
+    with pytest.raises(ConfigError, match="still being made; click again"):
+        act(fresh, here, "dot", "1")
+    go.set()
+    assert job.wait(60) and few.wait(60) and job.value is not None
+    assert from_link({"whole": "1", "lasso": lasso}, fresh)[0].lasso == "", "it is of another map"
+
+
+def test_no_key_begins_a_map_of_all(fresh: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.judged.LIMIT", 30)
+    for ask in (
+        lambda: fresh.mapped("w1234567"),
+        lambda: act(fresh, start(fresh), "lasso", "G:w1234567:" + "00000000ffff0000ffffffff"),
+    ):
+        with pytest.raises((ValueError, CCANError)):
+            ask()
     assert fresh.jobs.found(("map", True)) is None
 
 
