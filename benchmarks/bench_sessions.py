@@ -88,6 +88,32 @@ def lasso(page: Any, share: float) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
+FRAMES = """() => {
+  window.frames_ = [];
+  let last = performance.now();
+  const step = (now) => { window.frames_.push(now - last); last = now; window.stop_ || requestAnimationFrame(step); };
+  window.stop_ = false;
+  requestAnimationFrame(step);
+}"""
+"""Note the milliseconds from one painted frame to the next."""
+
+
+def panning(page: Any) -> dict[str, float]:
+    """Milliseconds a frame while one drags the map about."""
+    page.click("[data-attr=dragmode][data-val=pan]")
+    box = page.locator(".mapplot").bounding_box()
+    x, y = box["x"] + box["width"] / 6, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.evaluate(FRAMES)
+    for k in range(60):
+        page.mouse.move(x + 60 * math.sin(k / 6), y + 40 * math.cos(k / 6))
+    frames = page.evaluate("() => { window.stop_ = true; return window.frames_; }")
+    page.mouse.up()
+    page.click("[data-attr=dragmode][data-val=lasso]")
+    return spread(frames[2:])
+
+
 def answer(page: Any, act: Any, ready: str) -> float:
     """Milliseconds from a deed until the page shows what it leads to."""
     before = page.get_attribute("header.ccan", "data-turn")
@@ -142,6 +168,7 @@ def in_browser(address: str, rounds: int) -> dict[str, Any]:
                 page.wait_for_timeout(300)
             result[f"lasso_{name}_milliseconds"] = spread(taken)
             result[f"lasso_{name}_points"] = count
+        result["pan_frame_milliseconds"] = panning(page)
         taken = [
             answer(
                 page,

@@ -175,11 +175,10 @@ def _prepare(store: Store, selection: Selection) -> str:
 
 def _question(store: Store, selection: Selection, asked: Sequence[str], number: int) -> str:
     question = lessons.question(store, asked[number])
-    shown = None
-    if selection.revealed:
-        shown = lessons.marked(store, selection.lesson, selection.answers)[number]
+    found = lessons.marked(store, selection.lesson, selection.answers)
+    shown = found[number] if selection.revealed else None
     title = f"Question {number + 1} of {len(asked)}"
-    score = _score(lessons.marked(store, selection.lesson, selection.answers))
+    score = _score(found)
     region = shown.region if shown else lessons.region_of(selection.region)
     easel = _easel(store, selection, question, region, shown)
     cards = "".join(

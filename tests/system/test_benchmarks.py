@@ -512,6 +512,7 @@ def test_the_page_says_how_sessions_feel() -> None:
         said(found["map_first_paint_all_seconds"], "s", 1),
         said(found["lasso_small_milliseconds"]),
         said(found["lasso_large_milliseconds"]),
+        said(found["pan_frame_milliseconds"]),
         said(found["colour_milliseconds"]),
         said(found["tag_on_disk_milliseconds"], "ms", 1),
         said(found["tag_by_key_milliseconds"]),
