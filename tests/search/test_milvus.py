@@ -206,23 +206,24 @@ def test_a_server_is_reached_by_its_address(
         assert_ranks_like_the_protocol(index, queries, GALLERY, 20, (1, 2), None, own=True)
 
 
-def test_the_token_is_given_to_the_server(
+def test_the_token_is_given_to_servers_only_and_an_embedded_one_is_not_asked_for_signs_of_life(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pymilvus
 
-    given: list[str] = []
+    given: list[tuple[bool, str, dict[str, Any]]] = []
     client = pymilvus.MilvusClient
 
-    def listening(uri: str, *, token: str, timeout: float) -> pymilvus.MilvusClient:
-        given.append(token)
-        return client(uri, token=token, timeout=timeout)
+    def listening(uri: str, *, token: str, timeout: float, **more: Any) -> pymilvus.MilvusClient:
+        given.append((uri == server, token, more))
+        return client(uri, token=token, timeout=timeout, **more)
 
     monkeypatch.setattr(pymilvus, "MilvusClient", listening)
     monkeypatch.setenv("CCAN_MILVUS_TOKEN", "reader:open-sesame")
     assert collections(server) == []
     built(tmp_path / "index", GALLERY, "FLAT").close()
-    assert given[0] == "reader:open-sesame" and set(given[1:]) == {""}, "to servers only"
+    embedded = (False, "", {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}})
+    assert given == [(True, "reader:open-sesame", {}), embedded, embedded]
 
 
 @pytest.mark.parametrize("where", ["embedded", "server"])
