@@ -130,6 +130,7 @@ def test_settings_suit_the_number_of_images() -> None:
     assert settings_of(SearchConfig("milvus"), 5) == {}
 
 
+@pytest.mark.slow
 def test_an_embedded_index_is_opened_twice_in_a_process_and_by_no_other(tmp_path: Path) -> None:
     first = built(tmp_path / "index", GALLERY, "FLAT")
     second = open_index(tmp_path / "index")
@@ -253,6 +254,7 @@ def test_a_failure_leaves_nothing(
     assert collections(server) == []
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_index_and_the_next_try_makes_it(tmp_path: Path) -> None:
     program = f"""
 import os, signal, sys
