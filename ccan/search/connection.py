@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ccan.errors import ConfigError, SearchError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOKEN = "CCAN_MILVUS_TOKEN"
 """Environment variable with the server's token, `user:password` or an API key; never written anywhere."""
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 60
+KEEPALIVE, NEVER = "grpc.keepalive_time_ms", 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,12 @@ def connect(place: Place) -> MilvusClient:
     for name in ("pymilvus", "milvus_lite"):  # every error of theirs is told once, by `told`
         logging.getLogger(name).setLevel(logging.CRITICAL)
     token = os.environ.get(TOKEN, "") if place.uri else ""
+    # The embedded edition ends a connection that asks every ten seconds whether it is still there, as the client does
+    # by itself while an index is built: after four minutes that would be an error.
+    options: dict[str, Any] = {} if place.uri else {"grpc_options": {KEEPALIVE: NEVER}}
     with told(place), nullcontext() if place.uri else _embedded_lock:
         try:
-            client = MilvusClient(str(place), token=token, timeout=CONNECT_SECONDS)
+            client = MilvusClient(str(place), token=token, timeout=CONNECT_SECONDS, **options)
         except Exception as error:
             if place.uri is None:
                 _explain(place, error)

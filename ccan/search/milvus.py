@@ -26,7 +26,7 @@ from ccan.search.interface import Near, Rows, Vectors, Where, rounding, squared_
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-LOAD_SECONDS = 600
+LOAD_SECONDS = 3600
 MOST = 16_384
 """Candidates that Milvus gives at most."""
 FEW = 1024

@@ -130,6 +130,7 @@ def test_settings_suit_the_number_of_images() -> None:
     assert settings_of(SearchConfig("milvus"), 5) == {}
 
 
+@pytest.mark.slow
 def test_an_embedded_index_is_opened_twice_in_a_process_and_by_no_other(tmp_path: Path) -> None:
     first = built(tmp_path / "index", GALLERY, "FLAT")
     second = open_index(tmp_path / "index")
@@ -206,23 +207,24 @@ def test_a_server_is_reached_by_its_address(
         assert_ranks_like_the_protocol(index, queries, GALLERY, 20, (1, 2), None, own=True)
 
 
-def test_the_token_is_given_to_the_server(
+def test_the_token_is_given_to_servers_only_and_an_embedded_one_is_not_asked_for_signs_of_life(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pymilvus
 
-    given: list[str] = []
+    given: list[tuple[bool, str, dict[str, Any]]] = []
     client = pymilvus.MilvusClient
 
-    def listening(uri: str, *, token: str, timeout: float) -> pymilvus.MilvusClient:
-        given.append(token)
-        return client(uri, token=token, timeout=timeout)
+    def listening(uri: str, *, token: str, timeout: float, **more: Any) -> pymilvus.MilvusClient:
+        given.append((uri == server, token, more))
+        return client(uri, token=token, timeout=timeout, **more)
 
     monkeypatch.setattr(pymilvus, "MilvusClient", listening)
     monkeypatch.setenv("CCAN_MILVUS_TOKEN", "reader:open-sesame")
     assert collections(server) == []
     built(tmp_path / "index", GALLERY, "FLAT").close()
-    assert given[0] == "reader:open-sesame" and set(given[1:]) == {""}, "to servers only"
+    embedded = (False, "", {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}})
+    assert given == [(True, "reader:open-sesame", {}), embedded, embedded]
 
 
 @pytest.mark.parametrize("where", ["embedded", "server"])
@@ -252,6 +254,7 @@ def test_a_failure_leaves_nothing(
     assert collections(server) == []
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_index_and_the_next_try_makes_it(tmp_path: Path) -> None:
     program = f"""
 import os, signal, sys
