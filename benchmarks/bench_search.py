@@ -1,6 +1,6 @@
 """Searching galleries of 10,000 to 1,000,000 images: exact in this process, and by the embedded Milvus.
 
-    python benchmarks/bench_search.py [--sizes 10000 100000] [--limit 60] [--small --results FOLDER]
+    python benchmarks/bench_search.py [--sizes 10000 100000] [--limit 60] [--threads 2] [--small --results FOLDER]
 
 Descriptors are clustered unit vectors of 512 numbers, 20 images a person, six cameras; queries are further images of
 people in the gallery, one at a time, the ten nearest wanted. Each case builds its index in one process and searches it
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -158,7 +159,13 @@ def in_a_process(step: str, limit: float, memory: float, *words: str) -> dict[st
     """A step's figures from a process of its own; what ended it, if it did not end well."""
     command = [sys.executable, __file__, "--memory", str(memory), "--step", step, *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * limit)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60 * limit,
+            env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        )
     except subprocess.TimeoutExpired:
         return {"ended": f"{step}: not done after {limit:g} minutes"}
     if done.returncode:
@@ -207,6 +214,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
     parser = argparse.ArgumentParser(description="Search of large galleries.")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="images")
     parser.add_argument("--limit", type=float, default=40, help="minutes for a build, or a search")
+    parser.add_argument("--threads", type=int, default=1, help="of every process")
     parser.add_argument("--memory", type=float, default=16, help="GiB for a build, or a search")
     parser.add_argument(
         "--small", action="store_true", help="tiny galleries, to see that it runs; needs --results"
@@ -223,6 +231,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any] | None:
     if asked.small and asked.results is None:
         parser.error("--small needs --results FOLDER: it must not overwrite what was measured")
     commit()
+    torch.set_num_threads(asked.threads)
     result = measure([200] if asked.small else asked.sizes, asked.limit, asked.memory)
     report = write_result("search_cpu", result, folder=asked.results or RESULTS)
     print(json.dumps(report, indent=2))

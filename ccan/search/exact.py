@@ -18,6 +18,9 @@ BLOCK_BYTES = 16 * 2**20
 DISTANCE_BYTES = 64 * 2**20
 """Of a block of queries' distances."""
 
+GATHERED = 4
+"""Images are gathered from between others if at most one in so many is wanted."""
+
 
 class ExactEngine:
     """Every query against every image: a matrix product in blocks, and the nearest measured again in float64.
@@ -83,8 +86,8 @@ class ExactEngine:
         mask = where.mask(self.facts)
         allowed = np.flatnonzero(mask)
         count = min(count, len(allowed))
-        # Where most images are allowed, all are compared as they lie; otherwise the few are gathered block by block.
-        gathered = None if 2 * len(allowed) > len(mask) else torch.as_tensor(allowed)
+        # Reading everything as it lies is faster than gathering, unless few are wanted.
+        gathered = None if GATHERED * len(allowed) > len(mask) else torch.as_tensor(allowed)
         forbidden = (
             torch.as_tensor(~mask) if gathered is None and len(allowed) < len(mask) else None
         )
