@@ -32,6 +32,7 @@ from ccan.evaluation.protocol import judge
 from ccan.evaluation.slices import CAMERA, Slice, slice_groups, slice_report
 from ccan.gallery import GalleryIndex
 from ccan.projection import LIMIT, project
+from ccan.tables import Table
 
 WAIT = 4.0
 """Seconds that an answer waits for a map from the cache."""
@@ -60,6 +61,7 @@ class Judged(Images):
         self.cameras: list[int] = np.unique(self.gallery_cameras).tolist()
         self.jobs = Jobs()
         self._subsets: Recent[dict[str, float]] = Recent(64)
+        self._tables: Recent[Table] = Recent(8)
         self._groups: Recent[Groups] = Recent(16)
         self._slices: Recent[tuple[Slice, ...]] = Recent(64)
 
@@ -180,6 +182,10 @@ class Judged(Images):
         if job.value is None:
             raise ConfigError(job.error or "the failures are still being sorted; try again soon")
         return job.value
+
+    def confusers_table(self) -> Table:
+        """Who is taken for whom, as a table. Raises: as `diagnosed`."""
+        return self._tables.get_or_make("confusers", lambda: self.diagnosed().confusers.table())
 
     def _of_kind(self, name: str) -> NDArray[np.bool_]:
         return {kind.name: kind.holds for kind in self.diagnosed().failures.kinds}[name]

@@ -91,7 +91,7 @@ def _slices(store: Store, selection: Selection) -> Made:
 
 
 def _confusers(store: Store, _: Selection) -> Made:
-    table = store.diagnosed().confusers.table()
+    table = store.confusers_table()
     named = Table(
         table.name, {"pair": [f"{a} → {b}" for a, b, *_ in table.rows()], **table.columns}
     )

@@ -62,7 +62,7 @@ def show(store: Store, selection: Selection) -> str:
     right = _hardest(store, selection, found)
     columns = tag("div", left, class_="column") + tag("div", right, class_="column")
     lists = _suspects(store, selection, found) + tag(
-        "div", _confusers(store, selection, found) + _hubs(store, selection, found), class_="two"
+        "div", _confusers(store, selection) + _hubs(store, selection, found), class_="two"
     )
     return tag(
         "div",
@@ -366,9 +366,9 @@ def _suspect(store: Store, selection: Selection, found: Diagnosis, k: int, curre
     )
 
 
-def _confusers(store: Store, selection: Selection, found: Diagnosis) -> str:
+def _confusers(store: Store, selection: Selection) -> str:
     """Who is taken for whom."""
-    table = found.confusers.table()
+    table = store.confusers_table()
     rows = ""
     for who, whom, failed, images, mutual in table.head(EDGES).rows():
         name = f"taken:{who}:{whom}"

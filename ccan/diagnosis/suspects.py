@@ -143,16 +143,15 @@ def label_suspects(
         for name, sides in (streams or {"descriptor": (query.features, gallery.features)}).items()
     }
     found: dict[tuple[int, int], Suspect] = {}
-    for first in np.flatnonzero(wrong).tolist():
+    rows = np.flatnonzero(wrong)
+    agree = np.mean(
+        [_near_in(one, images, rows, nearest[rows], distance) for one in named.values()], axis=0
+    )
+    for first, agreeing in zip(rows.tolist(), agree.tolist(), strict=True):
         second = int(nearest[first])
         pair = (min(first, second), max(first, second))
         mutual = bool(nearest[second] == first)
-        agreeing = np.mean(
-            [_near_in(values, images, first, second, distance) for values in named.values()]
-        )
-        one = Suspect(
-            first, second, float(gap[first]), bool(gap[first] < bound), mutual, float(agreeing)
-        )
+        one = Suspect(first, second, float(gap[first]), bool(gap[first] < bound), mutual, agreeing)
         if pair not in found or one.strength > found[pair].strength:
             found[pair] = one
     ordered = sorted(found.values(), key=lambda one: (-one.strength, one.distance))[:most]
@@ -195,13 +194,23 @@ def _nearest_elsewhere(
 
 
 def _near_in(
-    values: Tensor, images: FeatureSet, first: int, second: int, distance: Distance
-) -> bool:
-    """Whether a stream puts the second among the first's nearest images of other cameras."""
-    distance_to = DistanceTo(values.double(), distance, torch.float64)
-    line = distance_to(values[first : first + 1].double())[0].cpu().numpy()
-    others = _elsewhere(images.cameras, np.array([first]))[0]
-    return int((line[others] < line[second]).sum()) < NEAR_IN_STREAMS
+    values: Tensor,
+    images: FeatureSet,
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    distance: Distance,
+) -> NDArray[np.bool_]:
+    """(F,) whether a stream puts each second among its first's nearest images of other cameras."""
+    values = values.double()
+    distance_to = DistanceTo(values, distance, torch.float64)
+    near = np.zeros(len(first), bool)
+    for start in range(0, len(first), BLOCK):
+        part = slice(start, start + BLOCK)
+        lines = distance_to(values[torch.as_tensor(first[part])]).cpu().numpy()
+        own = np.take_along_axis(lines, second[part][:, None], axis=1)
+        nearer = (lines < own) & _elsewhere(images.cameras, first[part])
+        near[part] = nearer.sum(axis=1) < NEAR_IN_STREAMS
+    return near
 
 
 def duplicates_table(
@@ -233,8 +242,12 @@ def duplicates_table(
         line, column = np.nonzero(_without_itself(rows, values) <= bound)
         first = rows[line]
         found += [
-            (float(values[a, b]), int(one), int(b))
-            for a, b, one in zip(line, column, first, strict=True)
+            (
+                _between(images.features[int(one)], images.features[int(b)], distance),
+                int(one),
+                int(b),
+            )
+            for b, one in zip(column, first, strict=True)
             if one < b
         ]
     names = images.names or ()
@@ -255,6 +268,15 @@ def duplicates_table(
         "query and a gallery image of another camera inflates the figures; one with two identities is a label error."
     )
     return Table.of_rows("duplicates", header, [[*map(_plain, row)] for row in lines], note)
+
+
+def _between(one: Tensor, other: Tensor, distance: Distance) -> float:
+    """The distance of two images, (D,) each, by their difference: that of two copies has no digit to lose."""
+    if distance == "cosine":
+        one, other = (side / side.norm().clamp_min(1e-12) for side in (one, other))
+        return float((one - other).square().sum()) / 2
+    squared = float((one - other).square().sum())
+    return squared if distance == "squared_euclidean" else squared**0.5
 
 
 def _without_itself(rows: NDArray[np.int64], values: Values) -> Values:

@@ -24,6 +24,7 @@ from ccan.diagnosis import (
 )
 from ccan.errors import ConfigError, ProtocolError, ShapeError
 from ccan.evaluation import FeatureSet, camera_pairs, evaluate_features, rank_gallery
+from ccan.evaluation.ranking import Distance
 
 
 def random_sets(seed: int, queries: int = 13, images: int = 41) -> tuple[FeatureSet, FeatureSet]:
@@ -349,3 +350,46 @@ def test_one_match_of_the_same_view_is_enough():
     gallery = on_a_line([(1, 9, 2), (2, 1, 2), (3, 1, 3)], view=["back", "side", "front"])
     kind = failure_kinds(query, gallery, rank_all(query, gallery)).kinds[0]
     assert kind.judged and not kind.holds[0] and kind.evidence[0] == 0.5
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
+def test_the_distance_of_copies_is_that_of_their_difference(distance: Distance):
+    rows = torch.randn(12, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows[7] = rows[3] * (1 + 1e-9)
+    rows[7, 0] += 1e-7
+    sides = (
+        FeatureSet(rows[:6], np.arange(6) + 1, [1] * 6),
+        FeatureSet(rows[6:], np.arange(6) + 7, [2] * 6),
+    )
+    (line,) = duplicates_table(*sides, distance=distance).rows()
+    a, b = rows[3].numpy().astype(np.longdouble), rows[7].numpy().astype(np.longdouble)
+    expected = {
+        "euclidean": np.sqrt(((a - b) ** 2).sum()),
+        "squared_euclidean": ((a - b) ** 2).sum(),
+        "cosine": 1 - (a @ b) / np.sqrt((a @ a) * (b @ b)),
+    }[distance]
+    assert line[8] == pytest.approx(float(expected), rel=1e-2)
+
+
+def test_streams_agree_as_one_by_one():
+    """Many suspects at once, more than a block, against a loop over each."""
+    chance = np.random.default_rng(5)
+    people, cameras = chance.integers(1, 90, 700), chance.integers(1, 4, 700)
+    rows = chance.standard_normal((90, 8))[people] + 1.2 * chance.standard_normal((700, 8))
+    query, gallery = (
+        FeatureSet(rows[part], people[part], cameras[part])
+        for part in (slice(0, 200), slice(200, None))
+    )
+    streams = {
+        name: (torch.tensor(rows[:200, part]), torch.tensor(rows[200:, part]))
+        for name, part in (("G", slice(0, 4)), ("L", slice(4, 8)))
+    }
+    found = label_suspects(query, gallery, streams=streams, most=10_000)
+    assert len(found.suspects) > 300
+    for one in found.suspects:
+        agreeing = []
+        for part in (slice(0, 4), slice(4, 8)):
+            far = np.linalg.norm(rows[:, part] - rows[one.first, part], axis=1)
+            others = cameras != cameras[one.first]
+            agreeing.append((far[others] < far[one.second] - 1e-9).sum() < 3)
+        assert one.agreeing == np.mean(agreeing)
