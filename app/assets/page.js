@@ -276,12 +276,16 @@ if (element.closest('#ccan-header') || element.id === 'ccan-header') {
     const header = element.querySelector('header[data-link]');
     if (!header || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, [contenteditable]')) return;
     const hot = [...document.querySelectorAll(`.ccan [data-hot="${CSS.escape(event.key)}"]`)].find((one) => one.offsetParent);
-    // Enter belongs to whatever has the focus; and what is held down is pressed once.
-    const busy = event.key === 'Enter' && event.target.closest('button, summary, a, [role=button]');
+    // Enter belongs to whatever has the focus, unless that is chosen already; and what is held down is pressed once.
+    const focused = event.target.closest('button, summary, a, [role=button]');
+    const busy = event.key === 'Enter' && focused?.getAttribute('aria-pressed') !== 'true' && focused;
     if (hot && (!busy || busy === hot)) {
       if (event.repeat) return event.preventDefault();
       event.preventDefault(); // the letter must not stand in the field that it opens
-      return hot.matches('input') ? hot.focus() : hot.click();
+      if (hot.matches('input')) return hot.focus();
+      hot.click();
+      page.focus = null;
+      return;
     }
     if (keys[event.key]) send(roadOf(header), ...keys[event.key]);
     if (event.key === 'b') header.querySelector('[data-do=blur]')?.click();

@@ -286,6 +286,8 @@ def _easel(
             text("what the model's account rests on", "figcaption")
             + tag("div", inside, class_="brush region still"),
         )
+    elif not job.ended:
+        sides += pending(job, "the model's account")
     return tag("div", sides, class_="easel pairs")
 
 
