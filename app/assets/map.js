@@ -264,6 +264,7 @@ const draw = async (holder) => {
 };
 
 window.ccanMap = {
+  warm: () => loadPlotly().catch(() => null), // what fails is said when it is needed
   show: (holder) => {
     held.holder = holder;
     holder.replaceChildren(node, tip);

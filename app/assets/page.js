@@ -43,6 +43,7 @@ const refocus = () => {
 };
 
 const ask = (node) => {
+  if (node.dataset.value === 'map') window.ccanMap?.warm(); // while the server answers
   page.focus = keyOf(node);
   send(roadOf(node), node.dataset.do, node.dataset.value);
 };
