@@ -59,7 +59,7 @@ def saved(page: Page, value: str) -> str:
     if not button.is_visible():
         button.locator("xpath=ancestor::details/summary").click()
     with page.expect_download() as download:
-        button.click()
+        answered(page, button.click)
     return Path(download.value.path()).read_text("utf-8")
 
 
@@ -265,7 +265,7 @@ def test_a_round_of_questions_from_start_to_report(watched: Watched, address: st
     page.wait_for_selector(".table.session")
     assert f"{right} of 10" in page.inner_text(".learn .facts")
     with page.expect_download() as download:
-        page.locator("button[data-value='lesson.html']").click()
+        answered(page, page.locator("button[data-value='lesson.html']").click)
     assert f"found {right} of 10" in Path(download.value.path()).read_text("utf-8")
     answered(page, page.locator("button[data-do=again]").first.click)
     page.wait_for_selector(".strip .card")
