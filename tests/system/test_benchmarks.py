@@ -467,6 +467,13 @@ def test_the_page_says_how_large_galleries_are_searched() -> None:
         expected.append(cells)
     assert table_under("How large a gallery can be searched?") == expected
     assert {row["images"] for row in results("search_cpu")["rows"]} == {10**4, 10**5, 10**6}
+    guide = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    told = {
+        f"{one['query_ms']['median']:.0f} ms | {one['recall_at_10']:.2g}"
+        for one in results("search_cpu")["rows"]
+        if one["images"] == 10**6 and one["case"] != "IVF_FLAT"
+    }
+    assert not [words for words in told if words not in guide]
 
 
 @pytest.mark.slow
