@@ -67,8 +67,9 @@ def show_query(store: Store, selection: Selection, query: str) -> Selection:
 
 
 def choose(store: Store, selection: Selection, value: Any) -> Selection:
-    """The query that was clicked."""
-    return show_query(store, selection, one_of(value, store.query_rows))
+    """The query that was clicked; the list that it was clicked in stays where it is."""
+    after = show_query(store, selection, one_of(value, store.query_rows))
+    return replace(after, page=selection.page)
 
 
 def step(store: Store, selection: Selection, value: Any) -> Selection:

@@ -118,8 +118,10 @@ const arrows = { ArrowUp: 'up', ArrowDown: 'down', ArrowLeft: 'left', ArrowRight
 element.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && event.target.matches('input[type=text][data-do]')) {
     page.focus = null; // what is written is written: letters are keys of the page again
+    const { value, dataset } = event.target;
     event.target.blur();
-    return send(roadOf(event.target), event.target.dataset.do, event.target.value);
+    if ('clear' in dataset) event.target.value = '';
+    return send(roadOf(event.target), dataset.do, value);
   }
   const control = event.target.closest('[data-do][role=button]');
   if (control && !control.matches('button') && ['Enter', ' '].includes(event.key)) {

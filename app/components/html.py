@@ -116,7 +116,7 @@ def slider(
 
 
 def field(do: str, words: str, key: str, longest: int = TAG_LENGTH) -> str:
-    """A line of text that asks for an action; `key` leads to it."""
+    """A line of text that asks for an action and is empty again; `key` leads to it."""
     return tag(
         "input",
         type="text",
@@ -125,6 +125,7 @@ def field(do: str, words: str, key: str, longest: int = TAG_LENGTH) -> str:
         placeholder=words,
         aria_label=words,
         maxlength=longest,
+        data_clear=True,
         class_=do,
     )
 

@@ -210,9 +210,7 @@ def _slopes(store: Store, selection: Selection, found: CheckpointComparison) -> 
 def _changes(store: Store, selection: Selection, found: CheckpointComparison) -> str:
     order = changes(store, selection, found)
     pages = max(1, -(-len(order) // ROWS))
-    ids = [store.query_ids[int(found.rows[k])] for k in order]
-    here = ids.index(selection.query) // ROWS if selection.query in ids else 0
-    page = min(here if selection.page is None else selection.page, pages - 1)
+    page = min(selection.page or 0, pages - 1)
     rows = ""
     for k in order[page * ROWS : (page + 1) * ROWS]:
         query = store.query_ids[int(found.rows[k])]

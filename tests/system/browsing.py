@@ -15,10 +15,9 @@ from playwright.sync_api import Page
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000
 """Milliseconds; build servers are slow, and waiting ends as soon as the thing is there."""
-HINTS = ("GL Driver Message", "willReadFrequently")
-"""What Chromium says about the speed of Plotly's canvas where there is no graphics card."""
-LEFT = "AbortError: signal is aborted"
-"""What Gradio leaves behind when it closes its stream because a page is left."""
+HINTS = ("GL Driver Message", "willReadFrequently", "AbortError: signal is aborted")
+"""What Chromium says about the speed of Plotly's canvas where there is no graphics card, and Gradio when it closes its
+stream because a page is left."""
 
 
 def start(

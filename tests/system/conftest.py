@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Request, WebError, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Request, sync_playwright
 
 from app.browser import FLAGS
 from app.store import Store
@@ -17,7 +17,7 @@ from ccan.data.records import ReIDDataset
 from ccan.data.synthetic import WorldConfig, write_world
 from tests.pages import make_store
 from tests.small import small_dataset, small_predictor, write_checkpoint
-from tests.system.browsing import HINTS, LEFT, PATIENCE, Watched, start, stop
+from tests.system.browsing import HINTS, PATIENCE, Watched, start, stop
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,13 +98,9 @@ def watched(browser: Browser) -> Iterator[Watched]:
         if message.type in ("error", "warning") and not hint:
             seen.complaints.append(message.text)
 
-    def failed(failure: WebError) -> None:
-        if not str(failure.error).startswith(LEFT):
-            seen.complaints.append(str(failure.error))
-
     context.on("request", asked)
     context.on("console", said)
-    context.on("weberror", failed)
+    context.on("weberror", lambda failure: seen.complaints.append(str(failure.error)))
     yield seen
     context.close()
     assert seen.hosts == {"127.0.0.1"}

@@ -163,7 +163,8 @@ def test_every_action_keeps_the_rest_of_the_selection(store: Store, start: Selec
 def test_another_query_brings_its_own_match_and_cell(store: Store, start: Selection) -> None:
     busy = replace(start, match=store.gallery_ids[0], cell=3, page=1, tab="attention", slot="CC2_1")
     after = act(store, busy, "choose", store.query_ids[0])
-    assert (after.match, after.cell, after.page) == (None, None, None)
+    assert (after.match, after.cell, after.page) == (None, None, 1)
+    assert act(store, busy, "step", "1").page is None
     assert (after.tab, after.slot) == ("attention", "CC2_1")
 
 

@@ -80,6 +80,7 @@ def test_from_a_lasso_over_errors_to_a_file_and_back_by_its_link(
         assert f"{count} / " in page.inner_text(".groups .sum")
         write(page, "tag_lasso", "the middle")
         page.wait_for_selector("button:has-text('all are tagged “the middle”')")
+        assert page.input_value("input[data-do=tag_lasso]") == ""
         answered(page, page.locator("button", has_text="Walk through its").click)
         open_tab(page, "Errors", ".errors .kinds")
         assert f"the middle {chosen}, {queries} queries" in page.inner_text(".errors")
