@@ -67,9 +67,8 @@ def show_query(store: Store, selection: Selection, query: str) -> Selection:
 
 
 def choose(store: Store, selection: Selection, value: Any) -> Selection:
-    """The query that was clicked; the list that it was clicked in stays where it is."""
-    after = show_query(store, selection, one_of(value, store.query_rows))
-    return replace(after, page=selection.page)
+    """The query that was clicked."""
+    return show_query(store, selection, one_of(value, store.query_rows))
 
 
 def step(store: Store, selection: Selection, value: Any) -> Selection:
@@ -330,7 +329,7 @@ def dot(store: Store, selection: Selection, value: Any) -> Selection:
         raise ValueError(value)
     image = job.value.ids[number]
     if image in store.query_rows:
-        return replace(show_query(store, selection, image), focus=image, page=selection.page)
+        return replace(show_query(store, selection, image), focus=image)
     return replace(selection, match=image, focus=image)
 
 
@@ -382,7 +381,7 @@ def spot(store: Store, selection: Selection, value: Mapping[str, Any]) -> Select
     x, y = float(value["x"]), 1 - float(value["y"])
     far = np.hypot(found.ap_a - x, found.ap_b - y)
     row = int(found.rows[int(np.argmin(far))])
-    return replace(show_query(store, selection, store.query_ids[row]), page=selection.page)
+    return show_query(store, selection, store.query_ids[row])
 
 
 # Learn
@@ -597,6 +596,7 @@ ACTIONS: dict[str, Action] = {
     "prepare": prepare,
     "prepare_all": prepare_all,
     "unprepare": unprepare,
+    "changes": lambda _, now, value: replace(now, changes=max(0, int(value))),
     "sheet": lambda _, now, value: replace(now, sheet=max(0, int(value))),
     "untag_lasso": untag_lasso,
     "tag": tag,

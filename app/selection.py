@@ -94,6 +94,7 @@ class Selection:
         trust: whether points fade whose neighbours the map has not kept.
         lasso: what was drawn around on a map (`app.maps`); "" = nothing.
         sheet: page of the images in the lasso.
+        changes: page of the largest changes between two checkpoints.
         lesson: the round of questions (`app.lessons`); "" = none.
         answers: what was answered in it, question by question.
         guess: place of the image that is chosen and not yet answered; "" = none.
@@ -141,6 +142,7 @@ class Selection:
     focus: str = ""
     side: Side = "query"
     sheet: int = 0
+    changes: int = 0
     lesson: str = ""
     answers: tuple[str, ...] = ()
     guess: str = ""

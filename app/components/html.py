@@ -79,6 +79,17 @@ def switch(words: str, do: str, on: bool, title: str) -> str:
     return tag("div", inside, class_="choices")
 
 
+def pager(do: str, page: int, pages: int, before: str, after: str) -> str:
+    """‹ 3 / 12 ›, round and round: `page` from 0; what lies before and after it in words."""
+    return tag(
+        "div",
+        button("‹", do, (page - 1) % pages, title=before)
+        + text(f"{page + 1} / {pages}")
+        + button("›", do, (page + 1) % pages, title=after),
+        class_="pager",
+    )
+
+
 def labelled(label: str, control: str) -> str:
     """A control with its name before it."""
     return tag("div", text(label, class_="label") + control, class_="control")

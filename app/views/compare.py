@@ -15,6 +15,7 @@ from app.components.html import (
     choices,
     empty,
     facts,
+    pager,
     panel,
     pending,
     percent,
@@ -210,7 +211,7 @@ def _slopes(store: Store, selection: Selection, found: CheckpointComparison) -> 
 def _changes(store: Store, selection: Selection, found: CheckpointComparison) -> str:
     order = changes(store, selection, found)
     pages = max(1, -(-len(order) // ROWS))
-    page = min(selection.page or 0, pages - 1)
+    page = min(selection.changes, pages - 1)
     rows = ""
     for k in order[page * ROWS : (page + 1) * ROWS]:
         query = store.query_ids[int(found.rows[k])]
@@ -228,17 +229,11 @@ def _changes(store: Store, selection: Selection, found: CheckpointComparison) ->
         rows += tag("tr", tag("td", link) + "".join(text(cell, "td") for cell in cells))
     titles = ("query", "AP before", "AP now", "points", "first match", "at rank 1")
     head = "".join(text(name, "th", scope="col") for name in titles)
-    pager = tag(
-        "div",
-        button("‹", "page", (page - 1) % pages, title="Larger changes")
-        + text(f"{page + 1} / {pages}")
-        + button("›", "page", (page + 1) % pages, title="Smaller changes"),
-        class_="pager",
-    )
+    turn = pager("changes", page, pages, "Larger changes", "Smaller changes")
     return panel(
         "Largest changes",
         tag("table", tag("tr", head) + rows, class_="table hardest"),
-        extra=pager,
+        extra=turn,
     )
 
 

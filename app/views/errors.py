@@ -14,6 +14,7 @@ from app.components.html import (
     choices,
     empty,
     field,
+    pager,
     panel,
     pending,
     percent,
@@ -281,13 +282,7 @@ def _hardest(store: Store, selection: Selection, found: Diagnosis) -> str:
     head = "".join(
         text(name, "th", scope="col") for name in ("query", "✗ nearest", "✓ nearest", "")
     )
-    pager = tag(
-        "div",
-        button("‹", "page", (page - 1) % pages, title="Harder")
-        + text(f"{page + 1} / {pages}")
-        + button("›", "page", (page + 1) % pages, title="Easier"),
-        class_="pager",
-    )
+    turn = pager("page", page, pages, "Harder", "Easier")
     note = (
         "Margin: distance of the nearest wrong image − distance of the nearest right one; below 0 the query fails. "
         "n and p walk on, h begins with the hardest."
@@ -296,7 +291,7 @@ def _hardest(store: Store, selection: Selection, found: Diagnosis) -> str:
         f"Hardest queries: {subset_words(selection.subset)}",
         tag("table", tag("tr", head) + rows, class_="table hardest")
         + text(note, "p", class_="note"),
-        extra=tag("div", pager + saves("hardest", ("csv", "png")), class_="inline"),
+        extra=tag("div", turn + saves("hardest", ("csv", "png")), class_="inline"),
     )
 
 

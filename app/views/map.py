@@ -19,6 +19,7 @@ from app.components.html import (
     empty,
     field,
     labelled,
+    pager,
     panel,
     pending,
     percent,
@@ -300,13 +301,7 @@ def _lasso(
         button(f"all are tagged “{escape(one)}” ✕", "untag_lasso", one, title="Take this tag away")
         for one in store.cases.common([mapped.ids[k] for k in places])
     )
-    pager = tag(
-        "div",
-        button("‹", "sheet", (page - 1) % pages, title="Images before")
-        + text(f"{page + 1} / {pages}")
-        + button("›", "sheet", (page + 1) % pages, title="Images after"),
-        class_="pager",
-    )
+    turn = pager("sheet", page, pages, "Images before", "Images after")
     controls = (
         walk * bool(asked)
         + field("tag_lasso", "tag all of them (t), Enter", "t")
@@ -316,5 +311,5 @@ def _lasso(
     return panel(
         title,
         tag("div", controls, class_="controls") + tag("div", pictures, class_="queries small"),
-        extra=tag("div", pager + save_menu("lasso", ("csv", "png")), class_="inline"),
+        extra=tag("div", turn + save_menu("lasso", ("csv", "png")), class_="inline"),
     )

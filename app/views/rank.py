@@ -22,6 +22,7 @@ from app.components.html import (
     facts,
     labelled,
     mark_badge,
+    pager,
     panel,
     pending,
     percent,
@@ -89,13 +90,7 @@ def _picker(store: Store, selection: Selection) -> str:
             {"name": "By name", "hardest": "Hardest"},
             selection.order,
         )
-        + tag(
-            "div",
-            button("‹", "page", (page - 1) % pages, title="Previous page")
-            + text(f"{page + 1} / {pages}")
-            + button("›", "page", (page + 1) % pages, title="Next page"),
-            class_="pager",
-        ),
+        + pager("page", page, pages, "Previous page", "Next page"),
         class_="pickerhead",
     )
     cards = "".join(

@@ -210,7 +210,8 @@ def build_milvus(
             _index(client, place, collection, kind, settings)
             longest = float(gallery.features.norm(dim=1).max())
             width = gallery.features.shape[1]
-            return _opened(client, place, collection, kind, settings, gallery, width, longest)
+            client.load_collection(collection, timeout=LOAD_SECONDS)
+            return MilvusEngine(client, place, collection, kind, settings, gallery, width, longest)
     except BaseException:
         with suppress(Exception):
             client.drop_collection(collection, timeout=ANSWER_SECONDS)
@@ -298,21 +299,8 @@ def open_milvus(
                     f"{place}: expected {count} images of {width} numbers by {kind} in {collection}, got "
                     f"{found}; was it changed? make the index anew"
                 )
-            return _opened(client, place, collection, kind, settings, facts, width, longest)
+            client.load_collection(collection, timeout=LOAD_SECONDS)
+            return MilvusEngine(client, place, collection, kind, settings, facts, width, longest)
     except BaseException:
         disconnect(client, place)
         raise
-
-
-def _opened(
-    client: MilvusClient,
-    place: Place,
-    collection: str,
-    kind: str,
-    settings: Mapping[str, int],
-    facts: Facts,
-    width: int,
-    longest: float,
-) -> MilvusEngine:
-    client.load_collection(collection, timeout=LOAD_SECONDS)
-    return MilvusEngine(client, place, collection, kind, settings, facts, width, longest)

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,8 @@ from playwright.sync_api import Page
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000
 """Milliseconds; build servers are slow, and waiting ends as soon as the thing is there."""
-HINTS = ("GL Driver Message", "willReadFrequently", "AbortError: signal is aborted")
-"""What Chromium says about the speed of Plotly's canvas where there is no graphics card, and Gradio when it closes its
-stream because a page is left."""
+HINTS = ("GL Driver Message", "willReadFrequently")
+"""What Chromium says about the speed of Plotly's canvas where there is no graphics card."""
 
 
 def start(
@@ -49,6 +49,16 @@ def stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def running(arguments: list[str], environment: dict[str, str], log: Path) -> Iterator[str]:
+    """The address of a program that runs as long as it is asked for."""
+    process, found = start(arguments, environment, log)
+    try:
+        yield found
+    finally:
+        stop(process)
 
 
 @dataclass

@@ -105,8 +105,12 @@ def test_slopes_and_rows_show_both_rankings(pair: Store, here: Selection) -> Non
     assert change[order[0]] == change.max() and len(order) == len(change)
     some = act(pair, here, "subset", "outcome:fixed")
     assert len(compare.changes(pair, some, rest)) == rest.counts()["fixed"]
-    after = act(pair, some, "page", "1")
-    assert len(Page(compare.show(pair, after)).buttons("choose")) <= compare.ROWS
+    order = [pair.query_ids[int(rest.rows[k])] for k in order]
+    second = act(pair, here, "changes", "1")
+    shown = [one["data-value"] for one in Page(compare.show(pair, second)).buttons("choose")]
+    assert shown == order[compare.ROWS : 2 * compare.ROWS]
+    walked = act(pair, act(pair, second, "choose", shown[2]), "step", "1")
+    assert walked.changes == 1, "the list stays while one walks"
 
 
 def test_both_rankings_and_maps_of_the_query_stand_side_by_side(pair: Store, here: Selection):

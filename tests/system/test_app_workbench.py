@@ -683,6 +683,7 @@ def some_value(store: Store, chance: random.Random, action: str) -> object:
         "spot": lambda: {"x": chance.random(), "y": chance.random()},
         "side": lambda: choose(SIDES),
         "sheet": lambda: chance.randint(0, 3),
+        "changes": lambda: chance.randint(0, 3),
         "untag_lasso": lambda: "in a lasso",
         "unprepare": lambda: choose(["all", *store.query_ids]),
         "lesson": lambda: choose(["", "miss:1", "prepared"]),
@@ -726,7 +727,13 @@ def wander(store: Store, steps: int, seed: int) -> None:
         assert notice == ""
         brought = [image for image in (selection.query, selection.match) if image]
         if not any(map(store.is_upload, brought)):
-            passing: dict[str, Any] = {"page": None, "sheet": 0, "guess": "", "region": ""}
+            passing: dict[str, Any] = {
+                "page": None,
+                "sheet": 0,
+                "changes": 0,
+                "guess": "",
+                "region": "",
+            }
             assert replace(back, **passing) == replace(selection, **passing)
     assert done > steps / 2
 
