@@ -15,7 +15,7 @@ TRAINING_WORLD := --out worlds/demo --identities 640 --images-per-camera 3 --see
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 .DEFAULT_GOAL := menu
-.PHONY: menu setup demo test check lint format gpu notebooks bench samples screenshots audit train lock clean
+.PHONY: menu setup demo test check lint format gpu notebooks course bench samples screenshots audit train lock clean
 
 menu:
 	@echo "CCAN, person re-identification with cross-correlated attention. Tasks:"
@@ -53,6 +53,9 @@ bench: setup ## run every benchmark (an hour and a half); results as JSON in ben
 
 notebooks: setup ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks $(ARGS)
+
+course: setup ## run every notebook as a reader would and keep its outputs (half an hour)
+	$(BIN)/python benchmarks/bench_notebooks.py --profiles reader --refresh $(ARGS)
 
 samples: setup ## make the trust tables (15 minutes) and the sample report of the bundled model anew
 	$(BIN)/ccan trust --out docs/trust

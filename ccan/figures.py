@@ -204,6 +204,7 @@ def matrix_figure(
     axis.set_title(title, fontsize=9)
     figure.colorbar(drawn, ax=axis, fraction=0.05).ax.tick_params(labelsize=7)
     axis.tick_params(length=0)
+    axis.grid(False)  # whatever style the caller has set
     return figure
 
 
@@ -233,6 +234,7 @@ def weights_figure(matrices: Mapping[str, Values]) -> Figure:
         picture = axis.imshow(values, cmap="cividis", vmin=-limit, vmax=limit)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
+        axis.grid(False)
     if picture is not None:
         figure.colorbar(picture, ax=list(axes), fraction=0.04)
     return figure

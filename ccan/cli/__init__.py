@@ -20,6 +20,7 @@ from ccan.cli.explain import Explain
 from ccan.cli.export import Export
 from ccan.cli.extract import Extract
 from ccan.cli.index import Index
+from ccan.cli.notebook import Notebook
 from ccan.cli.rank import Rank
 from ccan.cli.report import Report
 from ccan.cli.score import Score
@@ -53,6 +54,7 @@ COMMANDS: dict[str, type[Command]] = {
     "index": Index,
     "rank": Rank,
     "export": Export,
+    "notebook": Notebook,
 }
 
 
