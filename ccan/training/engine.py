@@ -7,6 +7,7 @@ network for them. Placement, precision and the loop stay ours, so that one proce
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -49,7 +50,10 @@ class Engine:
     """
 
     def __init__(self, device: str = "auto") -> None:
-        from accelerate import Accelerator
+        with warnings.catch_warnings():
+            # In a notebook without ipywidgets, a library of Accelerate's misses bars that are never shown.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            from accelerate import Accelerator
 
         together = processes_started() > 1
         if together and device not in ("auto", "cpu", "cuda"):
