@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from ccan.cli import COMMANDS
 from ccan.notebooks import tidy
 from tests.system.commands import check, commands, mentions
 from tests.system.lessons import FOLDER, LESSONS, SOLUTIONS, name_of, printed, tag_of, tagged
@@ -169,11 +170,16 @@ def test_no_output_tells_where_it_was_made(path: Path) -> None:
 def test_its_links_lead_to_files_and_its_commands_parse(path: Path) -> None:
     text = "\n\n".join(texts_of(read(path)))
     assert not [link for link in LINK.findall(text) if not (path.parent / link).exists()]
-    for command in [*commands(text), *mentions(text)]:
+    for command in commands(text):
         try:
             check(command)
         except SystemExit:
             pytest.fail(f"does not parse: {' '.join(command)}")
+    for program, *rest in mentions(text):
+        if program == "make":
+            check(["make", *rest])
+        else:
+            assert rest[0] in COMMANDS, f"it names `ccan {rest[0]}`"
 
 
 @pytest.mark.parametrize(
