@@ -76,6 +76,13 @@ def open_world(
     return load_dataset("synthetic", folder)
 
 
+def located(name: str | Path) -> Path:
+    """A file or folder named relative to where the notebook runs, else to the checkout that the package lies in."""
+    path = Path(name).expanduser()
+    beside = Path(__file__).parents[1] / path
+    return beside if beside.exists() and not path.exists() else path
+
+
 def _check(profile: str) -> None:
     if profile not in PROFILES:
         raise ConfigError(f"expected the profile to be ci, reader or full, got {profile!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib
 import pytest
 from PIL import Image
 
-from ccan.course import TINY_WORLD, choose, exercise, open_world, show, use_house_style
+from ccan.course import TINY_WORLD, choose, exercise, located, open_world, show, use_house_style
 from ccan.errors import ConfigError, DatasetError
 from ccan.figures import new_figure
 
@@ -77,3 +79,13 @@ def test_the_house_style_is_matplotlibs_to_use() -> None:
     with matplotlib.rc_context():
         use_house_style()
         assert matplotlib.rcParams["image.cmap"] == "cividis"
+
+
+def test_a_folder_is_looked_for_here_and_in_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (located("docs/trust") / "trust.md").is_file()  # the checkout's
+    (tmp_path / "docs/trust").mkdir(parents=True)
+    assert located("docs/trust") == Path("docs/trust")  # one's own comes first
+    assert located("nowhere") == Path("nowhere") and located(tmp_path) == tmp_path

@@ -71,7 +71,7 @@ class PairedComparison:
         lines = [f"{'':<6}{'a':>8}{'b':>8}{'b - a':>8}{'interval':>19}{'p':>9}"]
         for name, one in (("mAP", self.mAP), ("rank1", self.rank1)):
             found = one.difference
-            bounds = f"{100 * found.low:.2f} – {100 * found.high:.2f}"
+            bounds = f"{100 * found.low:.2f} to {100 * found.high:.2f}"
             shares = "".join(f"{100 * value:>8.2f}" for value in (one.a, one.b, found.value))
             lines.append(f"{name:<6}{shares}{bounds:>19}{one.p:>9.4f}")
         return "\n".join(

@@ -55,7 +55,7 @@ class Confidence:
     def summary(self) -> str:
         """A small table for people, in per cent."""
         lines = [
-            f"{name:<6}{100 * one.value:>8.2f}  {100 * one.low:>6.2f} – {100 * one.high:.2f}"
+            f"{name:<6}{100 * one.value:>8.2f}  {100 * one.low:>6.2f} to {100 * one.high:.2f}"
             for name, one in (("mAP", self.mAP), ("mINP", self.mINP), ("rank1", self.rank1))
         ]
         resampled = f"{self.samples} resamples of {self.identities} identities"

@@ -23,7 +23,8 @@ from ccan.errors import CheckpointError
 
 StageName = Literal["I1", "I2", "I3"]
 
-# name: (1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection), GoogLeNet's own table.
+# name: (1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection), GoogLeNet's own table; torchvision's fourth branch
+# has 3×3 kernels in the place of 5×5.
 INCEPTION_WIDTHS: dict[str, tuple[int, int, int, int, int, int]] = {
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),

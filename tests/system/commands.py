@@ -15,7 +15,20 @@ SHELL = re.compile(r"^[a-z_]+=\$\(")  # name=$(command …): for people and a cl
 SEPARATORS = {"&&", "||", "|", ";", "&"}
 
 # Programs that are not ours; their lines are read by people and by the set-up's own tests.
-FOREIGN = {"apt-get", "brew", "cd", "conda", "git", "grep", "head", "papermill", "pip", "sbatch", "ssh", "touch"}
+FOREIGN = {
+    "apt-get",
+    "brew",
+    "cd",
+    "conda",
+    "git",
+    "grep",
+    "head",
+    "papermill",
+    "pip",
+    "sbatch",
+    "ssh",
+    "touch",
+}
 LAUNCHERS = {"torchrun", "accelerate", "srun"}
 
 
