@@ -48,7 +48,7 @@ gpu: setup ## run the tests marked gpu, then time training, inference and evalua
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 	@set -e; for what in training inference scaling evaluation; do $(BIN)/python benchmarks/bench_$$what.py --device cuda; done
 
-bench: setup ## run every benchmark (an hour and a half); results as JSON in benchmarks/results
+bench: setup ## run every benchmark (nearly two hours); results as JSON in benchmarks/results
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS); done
 
 notebooks: setup ## open JupyterLab on the notebooks

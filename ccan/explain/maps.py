@@ -1,6 +1,6 @@
 """Every map that tells where one image's forward looked, by name, over the image: what tables, reports and pages show.
 
-    SS1 gathered, CC2 gathered    how much each position is gathered from (mean column of A over MN)
+    SS1 gathered, CC2 gathered    how much each position is gathered from (mean of its column of A, over MN)
     SS1 added, CC2 added          how strongly attention changes each position, ‖φ(y W_w)‖
     G energy, parts energy        ‖x_r‖ of the streams' last maps before GAP
     G gradcam … parts eigencam    the Grad-CAM family for the similarity to another image, one stage before the last map

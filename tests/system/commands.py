@@ -23,6 +23,7 @@ FOREIGN = {
     "git",
     "grep",
     "head",
+    "mkdir",
     "papermill",
     "pip",
     "sbatch",

@@ -534,3 +534,37 @@ def test_the_page_says_how_sessions_feel() -> None:
     assert f"{people['tags']} tags by four people at once: {people['kept']} are there" in page
     points = (found["lasso_small_points"], found["lasso_large_points"])
     assert all(f"{count:,} points" in page for count in points)
+
+
+def test_the_page_says_how_long_a_notebook_runs() -> None:
+    found = results("notebooks")
+    lessons = [name for name in found["reader"]["seconds"] if "/" not in name]
+    rows = [
+        [
+            f"[{name}](../notebooks/{name}.ipynb)",
+            *(
+                f"{found[profile]['seconds'][one]:.0f}"
+                for one in (name, f"solutions/{name}")
+                for profile in ("ci", "reader")
+            ),
+        ]
+        for name in lessons
+    ]
+    together = [f"{found[profile]['together'] / 60:.0f} minutes" for profile in ("ci", "reader")]
+    assert table_under("How long does a notebook run?") == rows
+    page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert f"together {together[0]} in `ci` and {together[1]} in `reader`" in page
+
+
+def test_the_course_page_says_how_long_the_computer_needs() -> None:
+    seconds = results("notebooks")["reader"]["seconds"]
+    course = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    told = {
+        row[1]: row[4]
+        for row in (line.split(" | ") for line in course.splitlines() if ".ipynb) |" in line)
+    }
+    assert len(told) == 12
+    for link, words in told.items():
+        name = link.partition("(")[2].removesuffix(".ipynb)")
+        needed = seconds[name]
+        assert words == (f"{needed / 60:.0f} min" if needed >= 90 else f"{needed:.0f} s"), name
