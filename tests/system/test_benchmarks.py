@@ -12,6 +12,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
 
@@ -568,3 +569,44 @@ def test_the_course_page_says_how_long_the_computer_needs() -> None:
         name = link.partition("(")[2].removesuffix(".ipynb)")
         needed = seconds[name]
         assert words == (f"{needed / 60:.0f} min" if needed >= 90 else f"{needed:.0f} s"), name
+
+
+@pytest.mark.slow
+def test_notebooks_are_timed_and_the_readers_outputs_kept(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("bench_notebooks")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    parameters, work = (
+        nbformat.v4.new_code_cell(source) for source in ('profile = "reader"', "print(profile)")
+    )
+    parameters.metadata["tags"] = ["parameters"]
+    path = tmp_path / "00_small.ipynb"
+    notebook = nbformat.v4.new_notebook(
+        cells=[parameters, work],
+        metadata={"kernelspec": kernel, "language_info": {"name": "python"}},
+    )
+    nbformat.write(notebook, path)
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    monkeypatch.setattr(bench, "notebooks", lambda only: [path])
+    monkeypatch.setattr(bench, "open_world", lambda profile, train: None)
+    monkeypatch.setenv("CCAN_CACHE", str(tmp_path / "cache"))  # so that the change is undone
+    monkeypatch.setattr("sys.argv", ["bench", "--refresh", "--results", str(tmp_path)])
+    bench.main()
+    found = json.loads((tmp_path / "notebooks.json").read_text())["result"]
+    assert [list(found[profile]["seconds"]) for profile in ("ci", "reader")] == [["00_small"]] * 2
+    assert all(found[profile]["together"] > 0 for profile in found)
+    kept = nbformat.read(path, as_version=4)
+    assert [cell.source for cell in kept.cells] == [parameters.source, work.source]
+    assert kept.cells[1].outputs[0].text == "reader\n"  # not what `ci` printed
+    monkeypatch.setattr("sys.argv", ["bench", "--refresh", "--profiles", "ci"])
+    with pytest.raises(SystemExit):
+        bench.main()
+
+
+def test_a_lesson_is_followed_by_its_solutions(script: Import) -> None:
+    bench = script("bench_notebooks")
+    names = [path.relative_to(ROOT / "notebooks").as_posix() for path in bench.notebooks(["3"])]
+    lesson = "03_cross_correlated_attention.ipynb"
+    assert names == [lesson, f"solutions/{lesson}"]
+    assert len(bench.notebooks(())) == 24
