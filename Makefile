@@ -54,7 +54,7 @@ bench: setup ## run every benchmark (nearly two hours); results as JSON in bench
 notebooks: setup ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab notebooks $(ARGS)
 
-course: setup ## run every notebook as a reader would and keep its outputs (half an hour)
+course: setup ## run every notebook as a reader would and keep its outputs (20 minutes)
 	$(BIN)/python benchmarks/bench_notebooks.py --profiles reader --refresh $(ARGS)
 
 samples: setup ## make the trust tables (15 minutes) and the sample report of the bundled model anew
