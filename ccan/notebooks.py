@@ -31,6 +31,11 @@ def find_notebook(name: str, folder: Path = FOLDER) -> Path:
         if not Path(name).is_file():
             raise ConfigError(f"expected a notebook, got {name}, where no file is")
         return Path(name)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"expected the course's notebooks in {folder}, where no folder is; they come with the repository: "
+            "run this in a checkout, or name a notebook by its path"
+        )
     begin = f"{int(name):02d}_" if name.isdecimal() else name
     found = sorted(path for path in folder.glob("*.ipynb") if path.stem.startswith(begin))
     if len(found) != 1 or not name:

@@ -37,6 +37,11 @@ def test_a_name_of_none_or_several_is_refused_with_what_there_is(name: str, tmp_
         find_notebook(name, tmp_path)
 
 
+def test_without_a_checkout_one_is_told_where_notebooks_come_from(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="they come with the repository"):
+        find_notebook("07", tmp_path / "notebooks")
+
+
 def test_what_should_not_be_committed_goes_and_the_rest_stays() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     picture = encoded(Image.fromarray(np.repeat(np.repeat(noise, 4, 0), 4, 1)))
