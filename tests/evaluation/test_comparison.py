@@ -66,7 +66,7 @@ def test_the_hand_case_rejects_a_planted_error(mistake: Compare):
 def test_table_for_people():
     lines = compare(A, B).summary().splitlines()
     assert lines[0].split() == ["a", "b", "b", "-", "a", "interval", "p"]
-    assert lines[1].split() == ["mAP", "27.50", "50.00", "22.50", "0.00", "–", "30.00", "0.5000"]
+    assert lines[1].split() == ["mAP", "27.50", "50.00", "22.50", "0.00", "to", "30.00", "0.5000"]
     assert lines[3] == (
         "rank 1: 2 queries fixed, 1 broken (McNemar p = 1.0000); 4 queries of 3 identities"
     )

@@ -41,7 +41,7 @@ def test_hand_case():
 def test_table_for_people():
     lines = bootstrap(TWO, samples=4000, level=0.6).summary().splitlines()
     assert lines[0] == "60 % intervals (4000 resamples of 2 identities)"
-    assert lines[1].split() == ["mAP", "75.00", "0.00", "–", "100.00"]
+    assert lines[1].split() == ["mAP", "75.00", "0.00", "to", "100.00"]
 
 
 def over_single_queries(report: EvaluationReport, **settings) -> Confidence:
