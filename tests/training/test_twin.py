@@ -181,7 +181,9 @@ def test_in_float32_both_begin_alike_and_drift_as_rounding_does():
     assert relative(gradients, wanted) < 1e-3
     exact, _, _ = plain(20, torch.float64)
     drift = max(abs(np.array(expected) - exact) / exact)
-    assert drift < 0.2  # the yardstick: how far rounding takes the twin from itself (7.7 % on an AMD EPYC)
+    assert (
+        drift < 0.2
+    )  # the yardstick: how far rounding takes the twin from itself (7.7 % on an AMD EPYC)
     assert np.mean(losses) == pytest.approx(np.mean(exact), rel=drift / 2)
     assert max(abs(np.array(losses) - expected) / np.array(expected)) < 3 * drift
 
