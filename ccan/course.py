@@ -5,9 +5,7 @@ The notebooks themselves lie in `notebooks/`; `ccan.notebooks` runs them. Nothin
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from PIL import Image
 
 from ccan.data import ReIDDataset, load_dataset
-from ccan.data.synthetic import WorldConfig, write_world
+from ccan.data.synthetic import WorldConfig
+from ccan.data.synthetic.demo import cached_world
 from ccan.errors import ConfigError
-from ccan.files import cache_folder
+from ccan.figures import SERIES, rendered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +33,8 @@ COURSE_WORLD = WorldConfig(identities=240, cameras=6, images_per_camera=2, seed=
 """What is trained on in the profile `reader`: 1,440 training images of 120 people."""
 SPLITS = ("train", "query", "gallery")
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7178")
-"""Okabe–Ito, told apart by colour-blind readers, and a grey; the first two mark right and wrong, as in `ccan.plots`."""
+COLOURS = (*SERIES, "#6b7178")
+"""The colours of `ccan.figures`, and a grey; the first two mark right and wrong, as in `ccan.plots`."""
 
 
 def choose(profile: str, *, ci: Value, reader: Value, full: Value | None = None) -> Value:
@@ -69,11 +68,7 @@ def open_world(
     if profile != "ci" and not train:
         return load_dataset("demo")
     config = TINY_WORLD if profile == "ci" else COURSE_WORLD
-    settings = json.dumps(config.to_dict(), sort_keys=True)
-    name = f"course-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-    folder = cache_folder() / "worlds" / name
-    write_world(config, folder, progress=profile != "ci", splits=SPLITS)
-    return load_dataset("synthetic", folder)
+    return cached_world(config, SPLITS, "course", progress=profile != "ci")
 
 
 def located(name: str | Path) -> Path:
@@ -94,8 +89,6 @@ def show(picture: Image.Image | Figure, width: int = 900) -> None:
     from IPython.display import display
 
     if not isinstance(picture, Image.Image):
-        from ccan.figures import rendered
-
         picture = Image.open(io.BytesIO(rendered(picture, "png")))
     if picture.width > width:
         height = round(picture.height * width / picture.width)

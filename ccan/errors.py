@@ -31,3 +31,7 @@ class TrainingError(CCANError):
 
 class SearchError(CCANError):
     """An index that is searched, or the engine behind it, is damaged, foreign or out of reach."""
+
+
+class NotebookError(CCANError):
+    """A cell of a notebook failed; the executed notebook holds everything up to there."""

@@ -14,15 +14,11 @@ from typing import Any
 
 from PIL import Image
 
-from ccan.errors import CCANError, ConfigError
+from ccan.errors import ConfigError, NotebookError
 from ccan.files import atomic_path
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 """Where the notebooks of a checkout lie."""
-
-
-class NotebookError(CCANError):
-    """A cell of a notebook failed."""
 
 
 def find_notebook(name: str, folder: Path = FOLDER) -> Path:
@@ -128,7 +124,6 @@ def tidy(notebook: Any) -> Any:
         cell.execution_count = count
         cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
         for output in cell.outputs:
-            output.pop("execution_count", None) if output.output_type != "execute_result" else None
             if output.output_type == "execute_result":
                 output.execution_count = count
             if "image/png" in output.get("data", {}):

@@ -215,8 +215,7 @@ def test_what_takes_long_comes_by_itself(watched: Watched, address: str) -> None
     page.locator("[data-do=measure]").click()
     page.wait_for_selector(".parts .pending")
     page.wait_for_function(
-        "() => document.querySelectorAll('.faith').length && !document.querySelector('.faith.none')",
-        timeout=180_000,  # seconds alone, more than a minute once beside a training
+        "() => document.querySelectorAll('.faith').length && !document.querySelector('.faith.none')"
     )
     assert page.locator(".parts .pending").count() == 0
 

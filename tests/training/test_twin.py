@@ -31,9 +31,9 @@ LOSS, OPTIM = LossConfig(), OptimConfig(learning_rate=1e-3)
 IDENTITIES, IMAGES = 5, 3
 
 
-def batches(steps: int) -> list[tuple[np.ndarray, Tensor]]:
+def batches(steps: int, seed: int = 1) -> list[tuple[np.ndarray, Tensor]]:
     """Pixels of IDENTITIES × IMAGES people, smooth and alike within an identity, and labels; others each step."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     resized = TrainingAugmentation(64, 32, DATA).resized
     labels = torch.arange(IDENTITIES).repeat_interleave(IMAGES)
     people = torch.rand(IDENTITIES, 3, 8, 4, generator=generator)[labels]
@@ -60,13 +60,15 @@ def draws_of(step: int) -> list[np.random.Generator]:
     return [np.random.default_rng([7, step, image]) for image in range(IDENTITIES * IMAGES)]
 
 
-def fast(steps: int, dtype: torch.dtype) -> tuple[list[float], CCAN, dict[str, Tensor]]:
+def fast(
+    steps: int, dtype: torch.dtype, seed: int = 1
+) -> tuple[list[float], CCAN, dict[str, Tensor]]:
     """Losses, the trained network and the gradients of the first step, as `ccan train` computes them."""
     model, engine = fresh(dtype).to(memory_format=torch.channels_last), Engine("cpu")
     optimizer, loss = build_optimizer(model, OPTIM), CCANLoss(LOSS)
     augment = TrainingAugmentation(64, 32, DATA)
     losses, gradients = [], dict[str, Tensor]()
-    for step, (pixels, labels) in enumerate(batches(steps)):
+    for step, (pixels, labels) in enumerate(batches(steps, seed)):
         draws = [augment.draw(0, generator) for generator in draws_of(step)]
         images = augment.apply(torch.from_numpy(pixels), draws).to(dtype)
         assert images.is_contiguous(memory_format=torch.channels_last)
@@ -78,7 +80,9 @@ def fast(steps: int, dtype: torch.dtype) -> tuple[list[float], CCAN, dict[str, T
     return losses, model, gradients
 
 
-def plain(steps: int, dtype: torch.dtype) -> tuple[list[float], CCAN, dict[str, Tensor]]:
+def plain(
+    steps: int, dtype: torch.dtype, seed: int = 1
+) -> tuple[list[float], CCAN, dict[str, Tensor]]:
     """The same by the twin."""
     model = fresh(dtype)
     optimizer = torch.optim.Adam(
@@ -86,7 +90,7 @@ def plain(steps: int, dtype: torch.dtype) -> tuple[list[float], CCAN, dict[str, 
         weight_decay=OPTIM.weight_decay, foreach=False, fused=False,
     )  # fmt: skip
     losses, gradients = [], dict[str, Tensor]()
-    for step, (pixels, labels) in enumerate(batches(steps)):
+    for step, (pixels, labels) in enumerate(batches(steps, seed)):
         images = [
             augmentation.augmented(one, (64, 32), DATA, 0, generator)
             for one, generator in zip(pixels, draws_of(step), strict=True)
@@ -171,7 +175,9 @@ def test_in_float64_both_train_alike():
 @pytest.mark.usefixtures("same_images")
 def test_in_float32_both_begin_alike_and_drift_as_rounding_does():
     """A ReLU or a maximum that stands within rounding of its switch may fall either way, and 20 steps later losses
-    differ by some per cent, as they do between float32 and float64 of the twin itself; their mean stays nearer.
+    differ by some per cent, as they do between float32 and float64 of the twin itself; their mean does not.
+
+    One run's mean wanders by about a per cent with the processor's instructions, too, so it is taken over eight.
     """
     (losses, _, gradients), (expected, _, wanted) = (
         fast(20, torch.float32),
@@ -179,12 +185,11 @@ def test_in_float32_both_begin_alike_and_drift_as_rounding_does():
     )
     assert losses[0] == pytest.approx(expected[0], rel=1e-5)
     assert relative(gradients, wanted) < 1e-3
+    runs = [[train(20, torch.float32, seed)[0] for train in (fast, plain)] for seed in range(1, 9)]
+    ours, theirs = np.mean(runs, axis=(0, 2))
+    assert ours == pytest.approx(theirs, rel=0.01)
     exact, _, _ = plain(20, torch.float64)
     drift = max(abs(np.array(expected) - exact) / exact)
-    assert (
-        drift < 0.2
-    )  # the yardstick: how far rounding takes the twin from itself (7.7 % on an AMD EPYC)
-    assert np.mean(losses) == pytest.approx(np.mean(exact), rel=drift / 2)
     assert max(abs(np.array(losses) - expected) / np.array(expected)) < 3 * drift
 
 

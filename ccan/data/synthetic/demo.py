@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,32 @@ def demo_world(cache: Path | None = None, *, progress: bool = True) -> ReIDDatas
 
     Raises: DatasetError if the cache folder cannot be written.
     """
+    world = cached_world(DEMO_WORLD, DEMO_SPLITS, "demo", cache, progress=progress)
+    return replace(world, name="demo")
+
+
+def cached_world(
+    config: WorldConfig,
+    splits: Sequence[str],
+    name: str,
+    cache: Path | None = None,
+    *,
+    progress: bool = True,
+) -> ReIDDataset:
+    """A world that is rendered once into the cache folder, under a name and a hash of its settings.
+
+    Args:
+        config: the world.
+        splits: which of train, query, gallery, gt_bbox; always the same for a name and a world.
+        name: what the folder's name begins with.
+        cache: where worlds are kept (`ccan.files.cache_folder`).
+        progress: whether to show a bar on stderr while it is rendered.
+
+    Raises: DatasetError if the cache folder cannot be written.
+    """
     from ccan.data.synthetic_world import load_synthetic
 
-    settings = json.dumps([FORMAT_VERSION, DEMO_WORLD.to_dict()], sort_keys=True)
-    name = f"demo-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-    folder = (cache or cache_folder()) / "worlds" / name
-    world = write_world(DEMO_WORLD, folder, progress=progress, splits=DEMO_SPLITS)
-    return replace(load_synthetic(world), name="demo")
+    settings = json.dumps([FORMAT_VERSION, config.to_dict()], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    folder = (cache or cache_folder()) / "worlds" / f"{name}-{digest}"
+    return load_synthetic(write_world(config, folder, progress=progress, splits=splits))
